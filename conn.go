@@ -1,0 +1,752 @@
+package websocket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"unicode/utf8"
+
+	"github.com/sockeye-ws/websocket/internal/await"
+	"github.com/sockeye-ws/websocket/internal/bufpool"
+	"github.com/sockeye-ws/websocket/internal/sendq"
+	"github.com/sockeye-ws/websocket/internal/transport"
+)
+
+// A Conn is one WebSocket connection. It is made by [Upgrader].
+//
+// Reading: one goroutine at a time; a second one gets [ErrConcurrentRead].
+// Somebody has to read, since pings, pongs and the peer's Close are handled
+// while reading: the application, or [Conn.CloseRead] for it.
+//
+// Writing, pinging and closing: any number of goroutines, at any time.
+//
+// A context given to a method bounds that call, not the connection. The
+// call's error then Is ctx.Err() and context.Cause(ctx). When the connection
+// has ended, every method returns the same [*CloseError].
+type Conn struct {
+	t           transport.Conn
+	cfg         *Config
+	subprotocol string
+	values      context.Context // of the request; nil: none
+
+	// The way in. These belong to the holder of turn.
+	turn   await.Turn
+	watch  await.Watch // for the context of who waits for input
+	in     input
+	asm    assembler
+	left   int64          // payload bytes of the current data frame not yet consumed
+	key    maskKey        // for the next of them
+	fin    bool           // the current data frame is its message's last
+	part   partial        // what has come of a message
+	reader *messageReader // who streams the message in progress, or nil
+
+	// The way out.
+	out sendq.Queue
+
+	// How it ends; see control.go.
+	end      atomic.Pointer[ending]
+	shutting await.Once // end has been recorded
+	life     atomic.Pointer[life]
+
+	mu     sync.Mutex // the fields below; never held across I/O
+	over   bool       // all is done, the transport closed
+	pingID uint64
+	pings  []*ping
+}
+
+// Who holds the read turn.
+const (
+	turnRead  int32 = 1 + iota // a call that reads data
+	turnPing                   // Ping, which gives it up for a read
+	turnClose                  // CloseRead
+	turnEnd                    // finish, for good
+)
+
+// maxQueue is how many bytes are accepted ahead of a peer that takes them
+// slowly. Then Write waits.
+const maxQueue = 256 << 10
+
+var (
+	// ErrConcurrentRead is returned by a call that reads while another one
+	// does, or after [Conn.CloseRead]. The connection stays as it is.
+	ErrConcurrentRead = errors.New("websocket: read: another call is reading")
+
+	// errYield stops a Ping that reads when a read wants the turn.
+	errYield = errors.New("websocket: ping: a read takes over")
+)
+
+// newConn makes the connection for nc, on which early bytes have been read
+// already.
+func newConn(nc net.Conn, early []byte, cfg *Config, subprotocol string, values context.Context) *Conn {
+	c := &Conn{cfg: cfg, subprotocol: subprotocol, values: values}
+	c.t = transport.New(nc, cfg.WriteTimeout)
+	c.asm.limit, c.asm.maxFrames = cfg.ReadLimit, cfg.MaxFragments
+	c.in.put(early)
+	c.out.Init(c.t, maxQueue, cfg.WriteTimeout, c.writeFailed)
+	return c
+}
+
+// Subprotocol returns the subprotocol that was agreed, or "" for none.
+func (c *Conn) Subprotocol() string { return c.subprotocol }
+
+// RemoteAddr returns the peer's network address.
+func (c *Conn) RemoteAddr() net.Addr { return c.t.NetConn().RemoteAddr() }
+
+// LocalAddr returns this side's network address.
+func (c *Conn) LocalAddr() net.Addr { return c.t.NetConn().LocalAddr() }
+
+// Read returns the next data message, whole. The bytes are the caller's.
+// Messages are limited by [Config.ReadLimit]; see [Conn.Reader] for those
+// that should not be held in memory.
+//
+// When ctx ends before the message is complete, the error Is ctx.Err();
+// nothing is lost: the next Read goes on where this one stopped.
+func (c *Conn) Read(ctx context.Context) (MessageType, []byte, error) {
+	typ, p, err := c.receive(ctx, nil)
+	if err == nil && p == nil {
+		p = []byte{}
+	}
+	return typ, p, err
+}
+
+// ReadAppend is like [Conn.Read], and appends the message to dst, which
+// spares an allocation where dst has the room for it. On an error it returns
+// dst as it was; bytes between its length and its capacity may have changed.
+func (c *Conn) ReadAppend(ctx context.Context, dst []byte) (MessageType, []byte, error) {
+	if dst == nil {
+		dst = []byte{}
+	}
+	return c.receive(ctx, dst)
+}
+
+// Messages returns the messages that follow, as by [Conn.Read], for use in a
+// for statement. It ends without an error when the peer closes with 1000,
+// 1001 or no code, the everyday ends; any other end, and that of ctx, is
+// yielded as the last element.
+func (c *Conn) Messages(ctx context.Context) iter.Seq2[Message, error] {
+	return func(yield func(Message, error) bool) {
+		for {
+			typ, p, err := c.Read(ctx)
+			if err != nil {
+				var e *CloseError
+				if errors.As(err, &e) && e.Remote {
+					switch e.Code {
+					case StatusNormalClosure, StatusGoingAway, StatusNoStatusRcvd:
+						return
+					}
+				}
+				yield(Message{}, err)
+				return
+			}
+			if !yield(Message{typ, p}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Reader returns the next data message as a stream, which ends with io.EOF
+// when the message has ended as it should. The message is still limited by
+// [Config.ReadLimit], but never held whole. Text is checked as it comes: what
+// precedes an invalid byte may have been read when the error comes.
+//
+// ctx bounds the whole message: once it has ended, the reader returns an
+// error for ever. What has not been read when the next message is asked for,
+// by any method, is discarded, and the reader then returns [ErrStaleReader].
+func (c *Conn) Reader(ctx context.Context) (MessageType, io.Reader, error) {
+	if err := c.takeTurn(ctx); err != nil {
+		return 0, nil, err
+	}
+	defer c.giveTurn()
+	r := &messageReader{c: c, ctx: ctx}
+	err := c.nextMessage(ctx)
+	if err != nil {
+		return 0, nil, c.settle(err)
+	}
+	r.typ = c.asm.typ
+	c.reader = r
+	return r.typ, r, nil
+}
+
+// CloseRead starts to read in the background, for applications that only
+// write: pings, pongs and the peer's Close are handled, and a data message
+// closes the connection with 1003. [Conn.Context] tells when it has ended.
+// From then on other reads return [ErrConcurrentRead]. A read in progress is
+// not disturbed and may return a message still.
+func (c *Conn) CloseRead() {
+	go func() {
+		for !c.turn.Take(turnClose) {
+			if c.turn.Holder() == turnClose {
+				return // it has been called before
+			}
+			if c.await(context.Background(), "read", nil, c.turn.Freed()) != nil {
+				return
+			}
+		}
+		defer c.giveTurn()
+		_, _, err := c.nextData(context.Background(), nil)
+		if err == nil {
+			err = &CloseError{Code: StatusUnsupportedData, Reason: "no messages are expected"}
+		}
+		_ = c.settle(err)
+	}()
+}
+
+// Write sends one message. Text has to be UTF-8, else [ErrInvalidUTF8] is
+// returned and nothing is sent.
+//
+// When Write returns nil, the message has been taken by the network, or
+// copied to be sent without any further call; p may be used again. It says
+// nothing about delivery; if the connection fails later, every later call and
+// [Conn.Context] tell. Messages written one after the other arrive in that
+// order. While the peer takes data slower than it is written, Write waits;
+// when the peer takes nothing for [Config.WriteTimeout], the connection ends.
+//
+// When ctx ends before any of the message was sent, none is, the error Is
+// ctx.Err() and the connection stays as it was. When part of it is on the
+// wire already, the connection ends, since a cut frame cannot be mended.
+func (c *Conn) Write(ctx context.Context, typ MessageType, p []byte) error {
+	if err := c.writable(ctx, typ); err != nil {
+		return err
+	}
+	if typ == Text && !utf8.Valid(p) {
+		return ErrInvalidUTF8
+	}
+	return c.writeFrame(ctx, header{fin: true, op: opcode(typ), length: int64(len(p))}, p, nil)
+}
+
+// Writer returns a writer for one message of unknown size, which is sent in
+// frames while it is written and complete when the writer is closed. Other
+// messages wait meanwhile, pings and pongs do not. The writer is for one
+// goroutine.
+//
+// ctx bounds the whole message. When it ends, or the writer does nothing for
+// [Config.WriteTimeout] while others wait to write, the message is given up:
+// if none of it was sent, the connection goes on without it; otherwise the
+// connection is closed with 1011, as a cut message must not look whole.
+func (c *Conn) Writer(ctx context.Context, typ MessageType) (io.WriteCloser, error) {
+	if err := c.writable(ctx, typ); err != nil {
+		return nil, err
+	}
+	hold, err := c.out.Begin(ctx)
+	if err != nil {
+		return nil, c.sendError(ctx, "write", err)
+	}
+	w := &messageWriter{c: c, ctx: ctx, typ: typ, hold: hold}
+	if c.outer(ctx).Done() != nil {
+		w.stop = context.AfterFunc(ctx, w.contextEnded)
+	}
+	return w, nil
+}
+
+func (c *Conn) writable(ctx context.Context, typ MessageType) error {
+	if typ != Text && typ != Binary {
+		return fmt.Errorf("websocket: write: message type %d is neither Text nor Binary", uint8(typ))
+	}
+	return c.usable(ctx, "write")
+}
+
+// writeFrame is the one way out: every data frame passes it.
+func (c *Conn) writeFrame(ctx context.Context, h header, p []byte, within *sendq.Hold) error {
+	var head [maxHeader]byte
+	err := c.out.Write(c.outer(ctx), appendHeader(head[:0], h), p, within)
+	if err != nil {
+		return c.sendError(ctx, "write", err)
+	}
+	return nil
+}
+
+// sendError is what a caller is told about an error of the queue.
+func (c *Conn) sendError(ctx context.Context, op string, err error) error {
+	switch {
+	case c.ended() != nil:
+		return c.ended()
+	case err == sendq.ErrClosed:
+		// A write has failed just now; its record is about to be made.
+		<-c.shutting.Done()
+		return c.ended()
+	case err == sendq.ErrAbandoned:
+		c.abandon()
+		return c.ended()
+	case err == sendq.ErrRevoked:
+		return ErrWriterClosed
+	}
+	return contextEnded(ctx, op)
+}
+
+// usable reports why a call cannot begin.
+func (c *Conn) usable(ctx context.Context, op string) error {
+	if ended := c.ended(); ended != nil {
+		return ended
+	}
+	if ctx.Err() != nil {
+		return contextEnded(ctx, op)
+	}
+	return nil
+}
+
+// await waits for a or b, the end of ctx, or that of the connection.
+func (c *Conn) await(ctx context.Context, op string, a, b <-chan struct{}) error {
+	select {
+	case <-a:
+		return nil
+	case <-b:
+		return nil
+	case <-c.shutting.Done():
+		return c.ended()
+	case <-ctx.Done():
+		return c.outcome(contextEnded(ctx, op))
+	}
+}
+
+// outer returns ctx, or one that never ends if ctx ends with the connection,
+// which needs no watching.
+func (c *Conn) outer(ctx context.Context) context.Context {
+	if l := c.life.Load(); l != nil && ctx.Done() == l.Done() {
+		return context.Background()
+	}
+	return ctx
+}
+
+// receive reads one message, appended to dst. Its error is the only one that
+// ends the connection over something that was read.
+func (c *Conn) receive(ctx context.Context, dst []byte) (MessageType, []byte, error) {
+	if err := c.takeTurn(ctx); err != nil {
+		return 0, dst, err
+	}
+	defer c.giveTurn()
+	typ, p, err := c.wholeMessage(ctx, dst)
+	if err != nil {
+		c.part.keep()
+		return 0, dst, c.settle(err)
+	}
+	return typ, p, nil
+}
+
+// receivePart reads some of the message that r streams.
+func (c *Conn) receivePart(r *messageReader, p []byte) (int, error) {
+	if err := c.takeTurn(r.ctx); err != nil {
+		return 0, err
+	}
+	defer c.giveTurn()
+	if c.reader != r {
+		return 0, ErrStaleReader
+	}
+	n, err := c.readSome(r.ctx, p)
+	if err == io.EOF {
+		r.read = true
+		return 0, io.EOF
+	}
+	return n, c.settle(err)
+}
+
+// takeTurn makes the caller the one who reads. A Ping that does so gives way.
+func (c *Conn) takeTurn(ctx context.Context) error {
+	if err := c.usable(ctx, "read"); err != nil {
+		return err
+	}
+	if c.turn.Take(turnRead) {
+		return nil
+	}
+	if h := c.turn.Holder(); h == turnRead || h == turnClose {
+		return c.outcome(ErrConcurrentRead)
+	}
+	claim := c.turn.Claim(turnRead)
+	if claim == nil {
+		return c.outcome(ErrConcurrentRead)
+	}
+	c.t.In().Interrupt()
+	if err := c.await(ctx, "read", claim.Granted, nil); err != nil {
+		c.turn.Drop(claim)
+		return err
+	}
+	return nil
+}
+
+// giveTurn lets the next one read. A connection that nobody has bytes from
+// holds no buffer.
+func (c *Conn) giveTurn() {
+	c.in.rest()
+	c.turn.Give()
+}
+
+// nextMessage goes to the start of the next message, or to where the last
+// Read of this one stopped.
+func (c *Conn) nextMessage(ctx context.Context) error {
+	if c.reader != nil {
+		c.reader = discarded
+		c.part.release()
+		if err := c.skipRest(ctx); err != nil {
+			return err
+		}
+	}
+	if c.asm.typ != 0 {
+		return nil
+	}
+	return c.nextFrame(ctx)
+}
+
+// discarded stands for a Reader whose message is being skipped.
+var discarded = new(messageReader)
+
+// skipRest discards what a Reader has left of its message.
+func (c *Conn) skipRest(ctx context.Context) error {
+	var scrap [1]byte
+	for {
+		if b := c.in.unread(); c.left > 0 && len(b) > 0 {
+			if _, err := c.payload(int64(len(b))); err != nil {
+				return err
+			}
+			continue
+		}
+		_, err := c.readSome(ctx, scrap[:])
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// wholeMessage reads the next message, appended to dst.
+func (c *Conn) wholeMessage(ctx context.Context, dst []byte) (MessageType, []byte, error) {
+	if err := c.nextMessage(ctx); err != nil {
+		return 0, nil, err
+	}
+	// Nearly every message is one frame, and has come whole.
+	if c.fin && len(c.part.buf) == 0 && int64(len(c.in.unread())) >= c.left {
+		p, err := c.payload(c.left)
+		if err != nil {
+			return 0, nil, err
+		}
+		return c.asm.end(), append(dst, p...), nil
+	}
+	for {
+		if c.fin {
+			c.part.begin(dst, c.left)
+		}
+		for c.left > 0 {
+			if err := c.collect(ctx, dst == nil); err != nil {
+				return 0, nil, err
+			}
+		}
+		if c.fin {
+			return c.asm.end(), c.part.take(dst), nil
+		}
+		if err := c.nextFrame(ctx); err != nil {
+			return 0, nil, err
+		}
+	}
+}
+
+// direct is from how many bytes on it pays to read a payload to where it is
+// wanted, past the input buffer.
+const direct = 4 << 10
+
+// collect adds some of the current frame's payload to the message. own says
+// that the message is to be returned in memory of its own.
+func (c *Conn) collect(ctx context.Context, own bool) error {
+	m := &c.part
+	known := int64(-1) // bytes to come of the message
+	if b := c.in.unread(); len(b) > 0 {
+		p, err := c.payload(int64(len(b)))
+		if err != nil {
+			return err
+		}
+		if c.fin {
+			known = c.left
+		}
+		m.grow(len(p), known, own)
+		m.buf = append(m.buf, p...)
+		return nil
+	}
+	if len(m.buf) == cap(m.buf) && len(m.buf) >= direct {
+		if c.fin {
+			known = c.left - 1
+		}
+		m.grow(1, known, own)
+	}
+	room := min(int64(cap(m.buf)-len(m.buf)), c.left)
+	if room < direct {
+		return c.fill(ctx)
+	}
+	end := len(m.buf)
+	n, err := c.readPayload(ctx, m.buf[end:end+int(room)])
+	if err == nil {
+		m.buf = m.buf[:end+n]
+	}
+	return err
+}
+
+// readSome reads some bytes of the message in progress into p, at least one,
+// unless p is empty. It returns io.EOF when the message has ended.
+func (c *Conn) readSome(ctx context.Context, p []byte) (int, error) {
+	if m := &c.part; len(m.buf) > 0 { // of a Read that was cancelled
+		n := copy(p, m.buf[m.served:])
+		if m.served += n; m.served == len(m.buf) {
+			m.release()
+		}
+		return n, nil
+	}
+	for c.left == 0 {
+		if c.fin {
+			c.asm.end()
+			c.reader = nil
+			return 0, io.EOF
+		}
+		if err := c.nextFrame(ctx); err != nil {
+			return 0, err
+		}
+	}
+	for len(p) > 0 {
+		if len(c.in.unread()) > 0 {
+			b, err := c.payload(int64(len(p)))
+			if err != nil {
+				return 0, err
+			}
+			return copy(p, b), nil
+		}
+		if room := min(int64(len(p)), c.left); room >= direct {
+			return c.readPayload(ctx, p[:room])
+		}
+		if err := c.fill(ctx); err != nil {
+			return 0, err
+		}
+	}
+	return 0, nil
+}
+
+// payload consumes up to n buffered bytes of the current frame, unmasked and
+// judged. They are valid until the input is next read or released.
+func (c *Conn) payload(n int64) ([]byte, error) {
+	b := c.in.unread()
+	b = b[:min(int64(len(b)), c.left, n)]
+	c.in.consume(len(b))
+	return b, c.judge(b)
+}
+
+// readPayload reads payload of the current frame into p, past the buffer.
+func (c *Conn) readPayload(ctx context.Context, p []byte) (int, error) {
+	n, err := c.readInto(ctx, p)
+	if err != nil {
+		return 0, err
+	}
+	return n, c.judge(p[:n])
+}
+
+// judge unmasks and checks bytes that have come of the current frame.
+func (c *Conn) judge(b []byte) error {
+	c.key = mask(c.key, b)
+	c.left -= int64(len(b))
+	if v := c.asm.accept(b, c.fin && c.left == 0); v != nil {
+		return v
+	}
+	return nil
+}
+
+// nextFrame goes to the payload of the next data frame.
+func (c *Conn) nextFrame(ctx context.Context) error {
+	h, n, err := c.nextData(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if v := c.asm.begin(h); v != nil {
+		return v
+	}
+	c.in.consume(n)
+	c.left, c.key, c.fin = h.length, h.key, h.fin
+	if h.length == 0 {
+		return c.judge(nil)
+	}
+	return nil
+}
+
+// nextData handles control frames until the header of a data frame is at the
+// front, and returns it without consuming it; or, with a ping, until that has
+// been answered. Inside a payload it stands before more data.
+func (c *Conn) nextData(ctx context.Context, until *ping) (header, int, error) {
+	for c.left == 0 {
+		if until.isAnswered() {
+			return header{}, 0, errYield
+		}
+		b := c.in.unread()
+		h, n, v := parseHeader(b)
+		if v == nil && len(b) > 0 && !h.op.control() {
+			v = c.asm.order(h.op)
+		}
+		switch {
+		case v != nil:
+			return header{}, 0, v
+		case n > 0 && !h.op.control():
+			return h, n, nil
+		case n > 0 && len(b) >= n+int(h.length):
+			// Whole, so that a read that is cancelled leaves it whole.
+			p := b[n : n+int(h.length)]
+			c.in.consume(n + len(p))
+			mask(h.key, p)
+			if err := c.gotControl(h.op, p); err != nil {
+				return header{}, 0, err
+			}
+		default:
+			if err := c.fill(ctx); err != nil {
+				return header{}, 0, err
+			}
+		}
+	}
+	return header{}, 0, nil
+}
+
+// fill adds to the input.
+func (c *Conn) fill(ctx context.Context) error {
+	c.in.rest()
+	idle := c.in.buf == nil && c.left == 0
+	_, err := c.wait(ctx, func() (int, error) { return c.in.fill(c.t, idle) })
+	return err
+}
+
+// readInto reads into p.
+func (c *Conn) readInto(ctx context.Context, p []byte) (int, error) {
+	return c.wait(ctx, func() (int, error) { return c.t.Read(p) })
+}
+
+// wait runs a call that waits for input, until it succeeds, the connection
+// has ended, ctx has, or a read wants the turn from a Ping.
+func (c *Conn) wait(ctx context.Context, read func() (int, error)) (int, error) {
+	ctx = c.outer(ctx)
+	for {
+		c.watch.Begin(ctx, c.t.In())
+		n, err := read()
+		c.watch.End(ctx)
+		if n > 0 {
+			return n, nil
+		}
+		timeout := isTimeout(err)
+		if timeout {
+			c.t.In().Resume()
+		}
+		switch {
+		case c.ended() != nil:
+			return 0, c.ended()
+		case !timeout:
+			return 0, lost(err)
+		case ctx.Err() != nil:
+			return 0, contextEnded(ctx, "read")
+		case c.turn.Holder() == turnPing && c.turn.Claimed():
+			return 0, errYield
+		}
+	}
+}
+
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+
+// contextEnded is the error of a call whose context ended.
+func contextEnded(ctx context.Context, op string) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if cause == nil || errors.Is(cause, err) {
+		return fmt.Errorf("websocket: %s: %w", op, cmp(cause, err))
+	}
+	return fmt.Errorf("websocket: %s: %w: %w", op, err, cause)
+}
+
+func cmp(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// An input is what has been read and not yet consumed. It borrows its buffer
+// for as long as there are bytes in it.
+type input struct {
+	buf    *bufpool.Buf // nil while empty
+	r, w   int          // the unread bytes in it
+	next   *bufpool.Buf // what the read in progress goes to
+	filled bool         // the last read took all the room there was
+}
+
+const (
+	roomWaiting = 8 << 10  // for a read that has to hold its room while it waits
+	roomReady   = 32 << 10 // for one that knows that bytes are there
+)
+
+func (in *input) unread() []byte {
+	if in.buf == nil {
+		return nil
+	}
+	return in.buf.B[in.r:in.w]
+}
+
+func (in *input) consume(n int) { in.r += n }
+
+// fill reads once from t, behind what is unread.
+func (in *input) fill(t transport.Conn, idle bool) (int, error) {
+	n, err := t.Fill(in, idle)
+	if n > 0 {
+		unread := in.w - in.r
+		room := len(in.next.B) - unread
+		in.release()
+		in.buf, in.w, in.next = in.next, unread+n, nil
+		in.filled = n == room
+	}
+	return n, err
+}
+
+// Open implements transport.Room. What is unread comes along.
+func (in *input) Open(held bool) []byte {
+	size := roomReady
+	if held && !in.filled {
+		size = roomWaiting
+	}
+	in.next = bufpool.Get(size)
+	return in.next.B[copy(in.next.B, in.unread()):]
+}
+
+// Drop implements transport.Room.
+func (in *input) Drop() {
+	bufpool.Put(in.next)
+	in.next = nil
+}
+
+func (in *input) discard() { in.release() }
+
+// skip discards up to *n unread bytes and counts them down.
+func (in *input) skip(n *int64) {
+	m := min(*n, int64(in.w-in.r))
+	in.r += int(m)
+	*n -= m
+}
+
+// put starts with bytes that were read before.
+func (in *input) put(early []byte) {
+	if len(early) > 0 {
+		in.buf = bufpool.Get(len(early))
+		in.w = copy(in.buf.B, early)
+	}
+}
+
+// rest makes the input hold no more than it must: nothing when all is read,
+// a small buffer for the start of a header or a control frame.
+func (in *input) rest() {
+	b := in.unread()
+	switch {
+	case len(b) == 0:
+		in.release()
+	case len(b) <= bufpool.Min && len(in.buf.B) > bufpool.Min:
+		small := bufpool.Get(len(b))
+		n := copy(small.B, b)
+		in.release()
+		in.buf, in.w = small, n
+	}
+}
+
+func (in *input) release() {
+	bufpool.Put(in.buf)
+	in.buf, in.r, in.w = nil, 0, 0
+}

@@ -1,0 +1,654 @@
+package websocket
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/sockeye-ws/websocket/internal/sendq"
+)
+
+// A StatusCode says why a connection was closed (RFC 6455 §7.4).
+type StatusCode uint16
+
+// The registered status codes (RFC 6455 §7.4.1 and the IANA registry). 3000
+// to 3999 are for libraries and frameworks, 4000 to 4999 for applications.
+const (
+	StatusNormalClosure           StatusCode = 1000
+	StatusGoingAway               StatusCode = 1001 // a server shutting down, a browser leaving the page
+	StatusProtocolError           StatusCode = 1002
+	StatusUnsupportedData         StatusCode = 1003 // text where binary is expected, or the reverse
+	StatusNoStatusRcvd            StatusCode = 1005 // never sent: the peer's Close had no code
+	StatusAbnormalClosure         StatusCode = 1006 // never sent: there was no Close
+	StatusInvalidFramePayloadData StatusCode = 1007 // text that is not UTF-8
+	StatusPolicyViolation         StatusCode = 1008
+	StatusMessageTooBig           StatusCode = 1009
+	StatusMandatoryExtension      StatusCode = 1010 // sent by clients only
+	StatusInternalError           StatusCode = 1011
+	StatusServiceRestart          StatusCode = 1012
+	StatusTryAgainLater           StatusCode = 1013
+	StatusBadGateway              StatusCode = 1014
+	StatusTLSHandshake            StatusCode = 1015 // never sent
+)
+
+var statusText = map[StatusCode]string{
+	StatusNormalClosure:           "normal closure",
+	StatusGoingAway:               "going away",
+	StatusProtocolError:           "protocol error",
+	StatusUnsupportedData:         "unsupported data",
+	StatusNoStatusRcvd:            "no status received",
+	StatusAbnormalClosure:         "abnormal closure",
+	StatusInvalidFramePayloadData: "invalid frame payload data",
+	StatusPolicyViolation:         "policy violation",
+	StatusMessageTooBig:           "message too big",
+	StatusMandatoryExtension:      "mandatory extension",
+	StatusInternalError:           "internal error",
+	StatusServiceRestart:          "service restart",
+	StatusTryAgainLater:           "try again later",
+	StatusBadGateway:              "bad gateway",
+	StatusTLSHandshake:            "TLS handshake",
+}
+
+// String returns the code with its registered meaning, as in
+// "1000 (normal closure)".
+func (c StatusCode) String() string {
+	if text, ok := statusText[c]; ok {
+		return strconv.Itoa(int(c)) + " (" + text + ")"
+	}
+	return strconv.Itoa(int(c))
+}
+
+// receivable reports whether a peer may send c (§7.4.1, §7.4.2).
+func (c StatusCode) receivable() bool {
+	switch {
+	case 3000 <= c && c <= 4999:
+		return true
+	case c == 1004, c == StatusNoStatusRcvd, c == StatusAbnormalClosure:
+		return false
+	}
+	return 1000 <= c && c <= StatusBadGateway
+}
+
+// sendable reports whether a server may send c by its own choice.
+func (c StatusCode) sendable() bool {
+	return c.receivable() && c != StatusMandatoryExtension
+}
+
+// A CloseError is how a connection ended. Every method of [Conn] returns the
+// same one from then on, and it is the [context.Cause] of [Conn.Context].
+//
+// It Is net.ErrClosed if this side asked for the end by Close, CloseNow or
+// the return of its handler. For a connection that was lost, Unwrap gives the
+// reason: io.ErrUnexpectedEOF, an error of the network, or one that Is
+// os.ErrDeadlineExceeded when the peer took nothing for
+// [Config.WriteTimeout].
+type CloseError struct {
+	// Code is what was sent or received in the Close frame;
+	// StatusNoStatusRcvd if the peer's had none, StatusAbnormalClosure if
+	// there was none.
+	Code StatusCode
+	// Reason goes with Code. If Remote is set, it is text that the peer
+	// chose.
+	Reason string
+	// Remote is set if the peer closed the connection, or it was lost;
+	// not if this side did, be it for the peer's violation of the protocol.
+	Remote bool
+
+	cause error
+}
+
+// Error says who closed the connection with what. The peer's text is quoted.
+func (e *CloseError) Error() string {
+	var s string
+	switch {
+	case e.Code == StatusAbnormalClosure && e.Remote:
+		s = "websocket: connection lost"
+	case e.Code == StatusAbnormalClosure:
+		s = "websocket: connection cut"
+	case e.Remote:
+		s = "websocket: closed by the peer with " + e.Code.String()
+	default:
+		s = "websocket: closed with " + e.Code.String()
+	}
+	if e.Reason != "" {
+		s += ": " + strconv.Quote(e.Reason)
+	}
+	if e.cause != nil && e.cause != net.ErrClosed {
+		s += ": " + e.cause.Error()
+	}
+	return s
+}
+
+// Unwrap returns what was the cause, or nil.
+func (e *CloseError) Unwrap() error { return e.cause }
+
+// Close payloads (RFC 6455 §5.5.1).
+
+const maxReason = maxControl - 2
+
+// parseClose reads the payload of a peer's Close: the error that it ends the
+// connection with, or the violation that it is.
+func parseClose(p []byte) (closed, violation *CloseError) {
+	if len(p) == 0 {
+		return &CloseError{Code: StatusNoStatusRcvd, Remote: true}, nil
+	}
+	if len(p) == 1 {
+		return nil, protocolError("close payload of one byte")
+	}
+	code := StatusCode(binary.BigEndian.Uint16(p))
+	if !code.receivable() {
+		return nil, protocolError("close code not allowed")
+	}
+	if !utf8.Valid(p[2:]) {
+		return nil, &CloseError{Code: StatusInvalidFramePayloadData, Reason: "close reason is not UTF-8"}
+	}
+	return &CloseError{Code: code, Reason: string(p[2:]), Remote: true}, nil
+}
+
+// appendClose appends a Close frame. A reason that is too long is cut between
+// two characters.
+func appendClose(b []byte, code StatusCode, reason string) []byte {
+	if code == StatusNoStatusRcvd {
+		return appendHeader(b, header{fin: true, op: opClose})
+	}
+	reason = cutReason(reason)
+	b = appendHeader(b, header{fin: true, op: opClose, length: int64(2 + len(reason))})
+	b = binary.BigEndian.AppendUint16(b, uint16(code))
+	return append(b, reason...)
+}
+
+func cutReason(s string) string {
+	for len(s) > maxReason {
+		_, size := utf8.DecodeLastRuneInString(s)
+		s = s[:len(s)-size]
+	}
+	return s
+}
+
+// Pings and pongs (RFC 6455 §5.5.2, §5.5.3).
+
+// ErrUnreadMessage is returned by [Conn.Ping] when a data message arrived
+// before the pong and no other goroutine is reading: Ping handles control
+// frames and would have to hold the message.
+var ErrUnreadMessage = errors.New("websocket: ping: a message arrived and nobody reads")
+
+// A ping is one that waits for its pong.
+type ping struct {
+	id       uint64
+	answered chan struct{}
+}
+
+const pingSize = 8
+
+// Ping sends a ping and waits for its pong, and returns the time between the
+// two. Use it to see that the peer is there or to measure; pings of the peer
+// are answered without help.
+//
+// Pongs are found by reading. If another goroutine is in Read, a Reader or
+// CloseRead, it finds this one too; else Ping itself reads control frames
+// until a data message comes, which it leaves for the next Read and returns
+// [ErrUnreadMessage]. A Read that is called meanwhile takes over.
+//
+// When ctx ends, Ping returns an error that Is ctx.Err(); the connection
+// stays as it is. Any number of goroutines may call Ping.
+func (c *Conn) Ping(ctx context.Context) (time.Duration, error) {
+	if err := c.usable(ctx, "ping"); err != nil {
+		return 0, err
+	}
+	c.mu.Lock()
+	c.pingID++
+	p := &ping{id: c.pingID, answered: make(chan struct{})}
+	c.pings = append(c.pings, p)
+	c.mu.Unlock()
+	defer c.forget(p)
+
+	var frame [2 + pingSize]byte
+	b := appendHeader(frame[:0], header{fin: true, op: opPing, length: pingSize})
+	b = binary.BigEndian.AppendUint64(b, p.id)
+	sent := time.Now()
+	if err := c.out.Control(b, false); err != nil {
+		return 0, c.sendError(ctx, "ping", err)
+	}
+	for {
+		if !c.turn.Claimed() && c.turn.Take(turnPing) {
+			_, _, err := c.nextData(ctx, p)
+			err = c.settle(err)
+			if err == nil && !c.turn.Claimed() {
+				err = ErrUnreadMessage
+			}
+			c.giveTurn()
+			switch {
+			case p.isAnswered():
+				return time.Since(sent), nil
+			case err != nil && err != errYield:
+				return 0, err
+			}
+		}
+		if err := c.await(ctx, "ping", p.answered, c.turn.Freed()); err != nil {
+			return 0, err
+		}
+		if p.isAnswered() {
+			return time.Since(sent), nil
+		}
+	}
+}
+
+func (p *ping) isAnswered() bool {
+	if p == nil {
+		return false
+	}
+	select {
+	case <-p.answered:
+		return true
+	default:
+		return false
+	}
+}
+
+// forget ends the wait for a pong.
+func (c *Conn) forget(p *ping) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, o := range c.pings {
+		if o == p {
+			c.pings = append(c.pings[:i], c.pings[i+1:]...)
+			break
+		}
+	}
+	if len(c.pings) == 0 {
+		c.pings = nil
+	}
+}
+
+// gotPong answers the ping with this payload and those before it: a peer may
+// answer only the latest of several (§5.5.3). Any other pong is ignored.
+func (c *Conn) gotPong(payload []byte) {
+	if len(payload) != pingSize {
+		return
+	}
+	id := binary.BigEndian.Uint64(payload)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := false
+	for _, p := range c.pings {
+		known = known || p.id == id
+	}
+	if !known {
+		return
+	}
+	for _, p := range c.pings {
+		if p.id <= id && !p.isAnswered() {
+			close(p.answered)
+		}
+	}
+}
+
+// gotControl handles a control frame with its payload, unmasked. A Close is
+// returned as the error it ends the connection with.
+func (c *Conn) gotControl(op opcode, payload []byte) error {
+	switch op {
+	case opPing:
+		var frame [2 + maxControl]byte
+		pong := appendHeader(frame[:0], header{fin: true, op: opPong, length: int64(len(payload))})
+		// A queue that is closed has its Close frame: no pong follows it.
+		_ = c.out.Control(append(pong, payload...), true)
+	case opPong:
+		c.gotPong(payload)
+	case opClose:
+		closed, violation := parseClose(payload)
+		if violation != nil {
+			return violation
+		}
+		return closed
+	}
+	return nil
+}
+
+// How a connection ends.
+//
+//	open ── Close, handler returned ──────► Close frame, wait for the peer's ─┐
+//	     ── peer's Close ─────────────────► Close frame with its code ────────┤
+//	     ── peer's violation ─────────────► Close frame with our code ────────┤
+//	     ── end of input without a Close ─► (no Close frame) ─────────────────┤
+//	     ── lost, cut by CloseNow ──────────────────────────────► closed ◄────┴ half-close, read on
+//
+// The first of these is recorded, once, and is what every method returns from
+// then on. What the record says goes out after what was accepted before it.
+// All that takes time is done by one goroutine that starts with the record:
+// nobody waits who does not ask to, and every step has a bound.
+
+// An ending is the record of how a connection ended.
+type ending struct {
+	err *CloseError
+	// awaitPeer: the peer's Close is still to come (RFC 6455 §7.1.2).
+	awaitPeer bool
+	// cut: nothing is sent or read any more.
+	cut bool
+}
+
+const (
+	// What the peer has on its way when the connection ends is read, so
+	// that it is not answered with a reset, which would destroy our Close
+	// on its way (§7.1.1); within these bounds.
+	drainTime  = time.Second
+	drainBytes = 4 << 20
+	// quietTime is when a connection that has no half-close is taken for
+	// drained.
+	quietTime = 100 * time.Millisecond
+)
+
+// ended returns how the connection ended, or nil.
+func (c *Conn) ended() error {
+	if e := c.end.Load(); e != nil {
+		return e.err
+	}
+	return nil
+}
+
+// outcome returns how the connection ended, or else err.
+func (c *Conn) outcome(err error) error {
+	if ended := c.ended(); ended != nil {
+		return ended
+	}
+	return err
+}
+
+// shut records e, if it is the first, and starts what follows from it. frame
+// is the Close frame to send, or nil.
+func (c *Conn) shut(e *ending, frame []byte) bool {
+	if !c.end.CompareAndSwap(nil, e) {
+		return false
+	}
+	c.shutting.Set()
+	if e.cut {
+		c.out.Drop()
+		c.t.Abort()
+	} else {
+		c.out.Close(frame)
+	}
+	c.t.In().Interrupt()
+	go c.finish(e)
+	return true
+}
+
+// settle ends the connection if err is a verdict on the peer or its loss, and
+// returns what the caller of a method is told.
+func (c *Conn) settle(err error) error {
+	verdict, ok := err.(*CloseError)
+	if !ok {
+		return err
+	}
+	switch {
+	case verdict.Code == StatusAbnormalClosure:
+		// What was accepted still goes out to a peer that has only
+		// ended its own direction; there is no Close frame (§7.1.5).
+		c.shut(&ending{err: verdict, cut: verdict.cause != io.ErrUnexpectedEOF}, nil)
+	case verdict.Remote: // the answer has the peer's code (§5.5.1)
+		c.shut(&ending{err: verdict}, appendClose(nil, verdict.Code, ""))
+	default:
+		c.shut(&ending{err: verdict}, appendClose(nil, verdict.Code, verdict.Reason))
+	}
+	return c.ended()
+}
+
+// lost is the loss of the connection by err, an error of reading or writing.
+func lost(err error) *CloseError {
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return &CloseError{Code: StatusAbnormalClosure, Remote: true, cause: err}
+}
+
+// writeFailed is told by the queue that a write failed.
+func (c *Conn) writeFailed(err error) {
+	e := lost(err)
+	if errors.Is(err, sendq.ErrTorn) {
+		// This side's context cut a frame; the rest of it can never follow.
+		e = &CloseError{Code: StatusAbnormalClosure, cause: fmt.Errorf("write stopped inside a frame: %w", err)}
+	}
+	c.shut(&ending{err: e, cut: true}, nil)
+}
+
+// abandon ends the connection over a message that was begun and given up.
+func (c *Conn) abandon() {
+	const reason = "message abandoned"
+	c.shut(&ending{
+		err:       &CloseError{Code: StatusInternalError, Reason: reason, cause: net.ErrClosed},
+		awaitPeer: c.cfg.CloseTimeout >= 0,
+	}, appendClose(nil, StatusInternalError, reason))
+}
+
+// Close ends the connection with a status code and a reason for the peer
+// (RFC 6455 §7.1.2). It returns at once: the Close frame goes out after what
+// has been accepted before it, then the peer has [Config.CloseTimeout] to
+// answer, and at last the transport is closed; <-c.Context().Done() waits for
+// that. A peer that takes nothing is cut after [Config.WriteTimeout].
+//
+// The code must be 1000 to 1003, 1007 to 1009, 1011 to 1014 or 3000 to 4999,
+// and the reason UTF-8 of at most 123 bytes; otherwise Close returns an error
+// and the connection stays open. On a connection that has ended already it
+// does nothing and returns how it ended. Any goroutine may call it, also while
+// others read or write: those calls return at once.
+func (c *Conn) Close(code StatusCode, reason string) error {
+	if ended := c.ended(); ended != nil {
+		return ended
+	}
+	if !code.sendable() {
+		return fmt.Errorf("websocket: close: a server cannot send code %d", code)
+	}
+	if len(reason) > maxReason {
+		return fmt.Errorf("websocket: close: reason of %d bytes, at most %d fit", len(reason), maxReason)
+	}
+	if !utf8.ValidString(reason) {
+		return errors.New("websocket: close: reason is not UTF-8")
+	}
+	return c.closeWith(&CloseError{Code: code, Reason: reason, cause: net.ErrClosed})
+}
+
+// closeWith ends the connection by this side's wish.
+func (c *Conn) closeWith(e *CloseError) error {
+	if !c.shut(&ending{err: e, awaitPeer: c.cfg.CloseTimeout >= 0}, appendClose(nil, e.Code, e.Reason)) {
+		return c.ended()
+	}
+	return nil
+}
+
+// CloseNow cuts the connection: nothing that is queued is sent, no Close
+// frame either, and the transport is closed at once. Use it when the peer
+// need not know, and deferred, to be sure that a connection does not outlive
+// its function. If the connection has ended already, it returns how; a
+// closing handshake in progress is cut short.
+func (c *Conn) CloseNow() error {
+	e := &CloseError{Code: StatusAbnormalClosure, cause: net.ErrClosed}
+	if c.shut(&ending{err: e, cut: true}, nil) {
+		return nil
+	}
+	c.out.Drop()
+	c.t.Abort()
+	return c.ended()
+}
+
+// finish does what an ending asks for, and then closes the transport. It runs
+// on a goroutine of its own and is the last to hold the read turn.
+func (c *Conn) finish(e *ending) {
+	for !c.turn.Take(turnEnd) {
+		<-c.turn.Freed()
+	}
+	c.watch.Drop()
+	c.t.In().Resume()
+	if !e.cut {
+		c.linger(e)
+	}
+	c.t.Abort()
+	c.in.release()
+	c.part.release()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = true
+	if l := c.life.Load(); l != nil {
+		l.cancel(e.err)
+	}
+}
+
+// linger sends what is queued, the Close frame last, hears the peer's Close
+// if that is to come, and leaves the transport so that closing it cannot
+// destroy what the peer has not read yet.
+func (c *Conn) linger(e *ending) {
+	if c.cfg.WriteTimeout < 0 {
+		c.t.Out().Bound(defaultWriteTimeout)
+	}
+	// Reading goes on while the queue goes out: a peer that writes before
+	// it reads would otherwise never get to reading it.
+	sent := make(chan struct{})
+	go func() {
+		<-c.out.Drained()
+		c.t.In().Interrupt()
+		close(sent)
+	}()
+	heard := c.skim(e.awaitPeer)
+	<-sent
+	if c.out.Failed() {
+		return
+	}
+	c.t.In().Resume()
+	if e.awaitPeer && !heard && c.cfg.CloseTimeout > 0 {
+		c.t.In().After(c.cfg.CloseTimeout)
+		c.skim(true)
+	}
+	half, err := c.t.CloseWrite()
+	if err != nil {
+		return
+	}
+	c.drain(half)
+}
+
+// skim reads and discards until reading fails or, if it listens for that, the
+// peer's Close or anything else after which no Close can follow has come: it
+// reports that. What comes is parsed only enough to find the Close.
+func (c *Conn) skim(listen bool) (heard bool) {
+	for {
+		if !listen {
+			c.in.discard()
+		} else if c.skipToClose() {
+			return true
+		}
+		if _, err := c.in.fill(c.t, false); err != nil {
+			return !isTimeout(err)
+		}
+	}
+}
+
+// skipToClose discards whole frames until a Close, or an illegal header.
+func (c *Conn) skipToClose() bool {
+	for {
+		c.in.skip(&c.left)
+		if c.left > 0 {
+			return false
+		}
+		b := c.in.unread()
+		h, n, violation := parseHeader(b)
+		if violation != nil || n > 0 && h.op == opClose {
+			return true
+		}
+		if n == 0 {
+			return false
+		}
+		c.in.consume(n)
+		c.left = h.length
+	}
+}
+
+// drain reads on for a while after our side is closed. The end of input, or
+// on a connection without half-close a moment of quiet, ends it.
+func (c *Conn) drain(half bool) {
+	c.t.In().After(drainTime)
+	until := time.Now().Add(drainTime)
+	for total := 0; total < drainBytes && time.Now().Before(until); {
+		if !half {
+			c.t.In().After(min(quietTime, max(time.Until(until), 1)))
+		}
+		c.in.discard()
+		n, err := c.in.fill(c.t, false)
+		if err != nil {
+			return
+		}
+		total += n
+	}
+}
+
+// A life is the context of a connection, made when it is asked for.
+type life struct {
+	context.Context
+	cancel context.CancelCauseFunc
+}
+
+// Context returns a context that is done when all is over: the closing
+// handshake has ended and the transport is closed. Its [context.Cause] is what
+// the methods of c return by then. Use it to stop what works for the
+// connection; calls on c itself need no context for that.
+//
+// Under [Upgrader.Upgrade] it has the values of the request's context, which
+// are valid until the HTTP handler returns; under ServeHTTP it has none.
+func (c *Conn) Context() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l := c.life.Load()
+	if l == nil {
+		base := c.values
+		if base == nil {
+			base = context.Background()
+		}
+		l = new(life)
+		l.Context, l.cancel = context.WithCancelCause(base)
+		if c.over {
+			l.cancel(c.ended())
+		}
+		c.life.Store(l)
+	}
+	return l.Context
+}
+
+// serve runs the application's handler for a connection and ends the
+// connection with it. The handler's own panic is its connection's end, not
+// the server's (http.Server does the same).
+func (c *Conn) serve(handler func(*Conn) error) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		// A panic, or runtime.Goexit, for which there is nothing to recover.
+		if v := recover(); v != nil && v != http.ErrAbortHandler {
+			c.cfg.Logger.Error("websocket: handler panicked", "remote", c.RemoteAddr(), "panic", v, "stack", string(debug.Stack()))
+		}
+		c.closeWith(&CloseError{Code: StatusInternalError, cause: net.ErrClosed})
+	}()
+	err := handler(c)
+	returned = true
+	c.closeWith(c.verdict(err))
+}
+
+// verdict turns what a handler returned into how its connection ends, if it
+// has not ended yet. The text of an error goes to the log, not to the peer.
+func (c *Conn) verdict(err error) *CloseError {
+	if err == nil {
+		return &CloseError{Code: StatusNormalClosure, cause: net.ErrClosed}
+	}
+	var e *CloseError
+	if errors.As(err, &e) && e.Code.sendable() {
+		return &CloseError{Code: e.Code, Reason: strings.ToValidUTF8(e.Reason, "\uFFFD"), cause: net.ErrClosed}
+	}
+	if ended := c.ended(); ended == nil || !errors.Is(err, ended) {
+		c.cfg.Logger.Error("websocket: handler failed", "remote", c.RemoteAddr(), "error", err)
+	}
+	return &CloseError{Code: StatusInternalError, cause: fmt.Errorf("%w: %w", net.ErrClosed, err)}
+}

@@ -1,0 +1,375 @@
+package websocket
+
+import (
+	"context"
+	"errors"
+	"io"
+	"unicode/utf8"
+
+	"github.com/sockeye-ws/websocket/internal/bufpool"
+	"github.com/sockeye-ws/websocket/internal/sendq"
+)
+
+// A MessageType says what a data message holds (RFC 6455 §5.6).
+type MessageType uint8
+
+const (
+	// Text is UTF-8, checked in both directions.
+	Text MessageType = 1
+	// Binary is any bytes.
+	Binary MessageType = 2
+)
+
+// String returns "text" or "binary".
+func (t MessageType) String() string {
+	switch t {
+	case Text:
+		return "text"
+	case Binary:
+		return "binary"
+	}
+	return "invalid message type"
+}
+
+// A Message is one data message, whole.
+type Message struct {
+	Type MessageType
+	Data []byte
+}
+
+var (
+	// ErrInvalidUTF8 is returned for text that this side was to send and
+	// that is not UTF-8. None of the message has been sent, unless parts of
+	// it had left through [Conn.Writer] before: then the connection ends.
+	ErrInvalidUTF8 = errors.New("websocket: write: text is not UTF-8")
+	// ErrStaleReader is returned by a Reader of [Conn.Reader] after a later
+	// call of Read, ReadAppend, Reader or Messages.
+	ErrStaleReader = errors.New("websocket: read: a later call reads the connection")
+	// ErrWriterClosed is returned by a writer of [Conn.Writer] that was
+	// closed, or that lost its place because it did nothing for
+	// [Config.WriteTimeout] while other messages waited.
+	ErrWriterClosed = errors.New("websocket: write: the writer is closed")
+)
+
+// An assembler judges the data frames of a connection, one after the other:
+// their order, the size and the number of frames of a message, and that text
+// is UTF-8 (RFC 6455 §5.4, §5.6, §8.1, §10.4). It holds no payload. Its zero
+// value, with the limits set, stands before the first message.
+type assembler struct {
+	limit     int64 // of a message's payload; negative: none
+	maxFrames int   // negative: none
+
+	typ    MessageType // of the message in progress, or 0
+	size   int64
+	frames int
+	text   utf8Check
+}
+
+// order says whether a data frame with this opcode may come now (§5.4).
+func (a *assembler) order(op opcode) *CloseError {
+	if a.typ == 0 && op == opContinuation {
+		return protocolError("continuation without a message")
+	}
+	if a.typ != 0 && op != opContinuation {
+		return protocolError("new message inside a fragmented one")
+	}
+	return nil
+}
+
+// begin judges the header of a data frame, before any of its payload.
+func (a *assembler) begin(h header) *CloseError {
+	if v := a.order(h.op); v != nil {
+		return v
+	}
+	// Compared before it is added, so that no sum can overflow.
+	if a.limit >= 0 && h.length > a.limit-a.size {
+		return &CloseError{Code: StatusMessageTooBig, Reason: "message too big"}
+	}
+	if a.maxFrames >= 0 && a.frames >= a.maxFrames {
+		return &CloseError{Code: StatusMessageTooBig, Reason: "message of too many frames"}
+	}
+	if a.typ == 0 {
+		a.typ = MessageType(h.op)
+	}
+	a.size += h.length
+	a.frames++
+	return nil
+}
+
+// accept judges the next unmasked bytes of the message; last is set for the
+// last ones of its final frame, which may be none.
+func (a *assembler) accept(p []byte, last bool) *CloseError {
+	if a.typ == Text && (!a.text.write(p) || last && !a.text.complete()) {
+		return &CloseError{Code: StatusInvalidFramePayloadData, Reason: "text is not UTF-8"}
+	}
+	return nil
+}
+
+// end closes the message in progress and returns its type.
+func (a *assembler) end() MessageType {
+	typ := a.typ
+	a.typ, a.size, a.frames = 0, 0, 0
+	return typ
+}
+
+// A utf8Check validates UTF-8 that comes in pieces, and fails with the first
+// byte that cannot be part of it (RFC 3629).
+type utf8Check struct {
+	open [utf8.UTFMax]byte // the beginning of a character that goes on
+	n    int
+}
+
+// write reports whether everything so far is a prefix of valid UTF-8.
+func (u *utf8Check) write(p []byte) bool {
+	for u.n > 0 && len(p) > 0 {
+		u.open[u.n] = p[0]
+		u.n++
+		p = p[1:]
+		if !utf8.FullRune(u.open[:u.n]) {
+			continue
+		}
+		// FullRune is true as well for bytes that cannot become a
+		// character any more.
+		if !utf8.Valid(u.open[:u.n]) {
+			return false
+		}
+		u.n = 0
+	}
+	end := len(p)
+	for i := 1; i < utf8.UTFMax && i <= len(p); i++ {
+		if utf8.RuneStart(p[len(p)-i]) {
+			if !utf8.FullRune(p[len(p)-i:]) {
+				end -= i
+			}
+			break
+		}
+	}
+	if !utf8.Valid(p[:end]) {
+		return false
+	}
+	if end < len(p) {
+		u.n = copy(u.open[:], p[end:])
+	}
+	return true
+}
+
+// complete reports whether no character is open.
+func (u *utf8Check) complete() bool { return u.n == 0 }
+
+// A partial is what has come of a message that is to be returned whole. It
+// outlives a Read that was cancelled. Its memory grows with what has come: it
+// is at most four times that, whatever a header announced.
+type partial struct {
+	buf    []byte
+	lent   *bufpool.Buf // where buf lies, if that is borrowed
+	atDst  bool         // buf lies in the caller's dst
+	served int          // what a Reader has taken of it
+}
+
+// begin lets the message grow in place behind dst if that has the room.
+func (m *partial) begin(dst []byte, size int64) {
+	if len(m.buf) == 0 && size <= int64(cap(dst)-len(dst)) {
+		m.buf, m.atDst = dst[len(dst):len(dst)], true
+	}
+}
+
+// grow makes room for n bytes more. left is how many there are to come after
+// these, if that is known, else negative: when that is little compared with
+// what has come, the room made is the message's own for good.
+func (m *partial) grow(n int, left int64, own bool) {
+	need := len(m.buf) + n
+	if need <= cap(m.buf) {
+		return
+	}
+	if own && left >= 0 && left <= 3*int64(need) {
+		b := make([]byte, len(m.buf), need+int(left))
+		copy(b, m.buf)
+		m.release()
+		m.buf = b
+		return
+	}
+	lent := bufpool.Get(need)
+	b := lent.B[:copy(lent.B, m.buf)]
+	m.release()
+	m.buf, m.lent = b, lent
+}
+
+// keep moves what has come out of the caller's dst.
+func (m *partial) keep() {
+	if m.atDst && len(m.buf) == 0 {
+		*m = partial{}
+	}
+	if m.atDst {
+		lent := bufpool.Get(len(m.buf))
+		b := lent.B[:copy(lent.B, m.buf)]
+		*m = partial{buf: b, lent: lent}
+	}
+}
+
+// take appends the message to dst, unless it is there, and lets go of it.
+func (m *partial) take(dst []byte) []byte {
+	switch {
+	case m.atDst:
+		dst = dst[:len(dst)+len(m.buf)]
+	case m.lent == nil && dst == nil:
+		dst = m.buf
+	default:
+		dst = append(dst, m.buf...)
+	}
+	m.release()
+	return dst
+}
+
+func (m *partial) release() {
+	bufpool.Put(m.lent)
+	*m = partial{}
+}
+
+// A messageReader streams one message.
+type messageReader struct {
+	c    *Conn
+	ctx  context.Context
+	typ  MessageType
+	err  error // what it returns for ever
+	read bool  // whole: the message has ended
+}
+
+// Read implements io.Reader.
+func (r *messageReader) Read(p []byte) (int, error) {
+	if r.err != nil {
+		return 0, r.err
+	}
+	if r.read {
+		return 0, io.EOF
+	}
+	n, err := r.c.receivePart(r, p)
+	if err != nil && err != ErrConcurrentRead {
+		r.err = err
+	}
+	return n, err
+}
+
+// A messageWriter sends one message, in as many frames as it takes.
+type messageWriter struct {
+	c    *Conn
+	ctx  context.Context
+	typ  MessageType
+	hold *sendq.Hold
+	stop func() bool  // no longer watch ctx
+	buf  *bufpool.Buf // what is not yet a frame
+	text utf8Check    // of Text
+	sent bool         // a frame has been sent
+	err  error        // what it returns for ever
+}
+
+// frameSize is what a Writer gathers for a frame.
+const frameSize = 8 << 10
+
+// Write implements io.Writer. The bytes are sent in frames as they add up;
+// what is less than a frame waits for more, or for Close.
+func (w *messageWriter) Write(p []byte) (int, error) {
+	if err := w.check(); err != nil {
+		return 0, err
+	}
+	if w.typ == Text && !w.text.write(p) {
+		return 0, w.abort(ErrInvalidUTF8)
+	}
+	for n := 0; n < len(p); {
+		if w.buf == nil {
+			w.buf = bufpool.Get(frameSize)
+			w.buf.B = w.buf.B[:0]
+		}
+		if len(w.buf.B) == 0 && len(p)-n >= frameSize {
+			if err := w.frame(p[n:], false); err != nil {
+				return n, err
+			}
+			return len(p), nil
+		}
+		m := min(len(p)-n, frameSize-len(w.buf.B))
+		w.buf.B = append(w.buf.B, p[n:n+m]...)
+		if n += m; len(w.buf.B) == frameSize {
+			if err := w.frame(w.buf.B, false); err != nil {
+				return n, err
+			}
+			w.buf.B = w.buf.B[:0]
+		}
+	}
+	return len(p), nil
+}
+
+// Close sends the end of the message.
+func (w *messageWriter) Close() error {
+	if err := w.check(); err != nil {
+		return err
+	}
+	if w.typ == Text && !w.text.complete() {
+		return w.abort(ErrInvalidUTF8)
+	}
+	var rest []byte
+	if w.buf != nil {
+		rest = w.buf.B
+	}
+	if err := w.frame(rest, true); err != nil {
+		return err
+	}
+	w.err = ErrWriterClosed
+	w.release()
+	w.c.out.End(w.hold)
+	return nil
+}
+
+func (w *messageWriter) check() error {
+	if w.err != nil {
+		return w.err
+	}
+	if err := w.c.usable(w.ctx, "write"); err != nil {
+		return w.abort(err)
+	}
+	if w.c.out.Touch(w.hold) != nil {
+		return w.abort(ErrWriterClosed)
+	}
+	return nil
+}
+
+// frame sends one frame of the message.
+func (w *messageWriter) frame(p []byte, fin bool) error {
+	op := opContinuation
+	if !w.sent {
+		op = opcode(w.typ)
+	}
+	err := w.c.writeFrame(w.ctx, header{fin: fin, op: op, length: int64(len(p))}, p, w.hold)
+	if err != nil {
+		return w.abort(err)
+	}
+	w.sent = true
+	return nil
+}
+
+// abort gives the message up. If some of it has been sent, the connection
+// ends: a cut message must never look whole.
+func (w *messageWriter) abort(err error) error {
+	w.err = err
+	if w.sent {
+		w.c.abandon()
+		w.err = w.c.outcome(err)
+	}
+	w.release()
+	w.c.out.End(w.hold)
+	return w.err
+}
+
+// contextEnded gives the message up when its context ends between two calls.
+// A call in progress sees that itself.
+func (w *messageWriter) contextEnded() {
+	if begun, ok := w.c.out.Revoke(w.hold); ok && begun {
+		w.c.abandon()
+	}
+}
+
+func (w *messageWriter) release() {
+	if w.stop != nil {
+		w.stop()
+	}
+	bufpool.Put(w.buf)
+	w.buf = nil
+}

@@ -1,0 +1,3 @@
+module github.com/sockeye-ws/websocket
+
+go 1.25
