@@ -315,9 +315,9 @@ func (c *Conn) gotControl(op opcode, payload []byte) error {
 
 // How a connection ends.
 //
-//	open ── Close, handler returned ──────► Close frame, wait for the peer's ─┐
+//	open ── Close, handler returned nil ──► Close frame, wait for the peer's ─┐
 //	     ── peer's Close ─────────────────► Close frame with its code ────────┤
-//	     ── peer's violation ─────────────► Close frame with our code ────────┤
+//	     ── violation, handler's error ───► Close frame with our code ────────┤
 //	     ── end of input without a Close ─► (no Close frame) ─────────────────┤
 //	     ── lost, cut by CloseNow ──────────────────────────────► closed ◄────┴ half-close, read on
 //
@@ -395,7 +395,7 @@ func (c *Conn) settle(err error) error {
 	case verdict.Remote: // the answer has the peer's code (§5.5.1)
 		c.shut(&ending{err: verdict}, appendClose(nil, verdict.Code, ""))
 	default:
-		c.shut(&ending{err: verdict}, appendClose(nil, verdict.Code, verdict.Reason))
+		c.failWith(verdict)
 	}
 	return c.ended()
 }
@@ -420,11 +420,13 @@ func (c *Conn) writeFailed(err error) {
 
 // abandon ends the connection over a message that was begun and given up.
 func (c *Conn) abandon() {
-	const reason = "message abandoned"
-	c.shut(&ending{
-		err:       &CloseError{Code: StatusInternalError, Reason: reason, cause: net.ErrClosed},
-		awaitPeer: c.cfg.CloseTimeout >= 0,
-	}, appendClose(nil, StatusInternalError, reason))
+	c.failWith(&CloseError{Code: StatusInternalError, Reason: "message abandoned", cause: net.ErrClosed})
+}
+
+// failWith ends the connection by this side's judgement: the peer is told,
+// and not asked for its Close (§7.1.7).
+func (c *Conn) failWith(e *CloseError) {
+	c.shut(&ending{err: e}, appendClose(nil, e.Code, e.Reason))
 }
 
 // Close ends the connection with a status code and a reason for the peer
@@ -451,12 +453,8 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 	if !utf8.ValidString(reason) {
 		return errors.New("websocket: close: reason is not UTF-8")
 	}
-	return c.closeWith(&CloseError{Code: code, Reason: reason, cause: net.ErrClosed})
-}
-
-// closeWith ends the connection by this side's wish.
-func (c *Conn) closeWith(e *CloseError) error {
-	if !c.shut(&ending{err: e, awaitPeer: c.cfg.CloseTimeout >= 0}, appendClose(nil, e.Code, e.Reason)) {
+	e := &CloseError{Code: code, Reason: reason, cause: net.ErrClosed}
+	if !c.shut(&ending{err: e, awaitPeer: c.cfg.CloseTimeout >= 0}, appendClose(nil, code, reason)) {
 		return c.ended()
 	}
 	return nil
@@ -630,19 +628,21 @@ func (c *Conn) serve(handler func(*Conn) error) {
 		if v := recover(); v != nil && v != http.ErrAbortHandler {
 			c.cfg.Logger.Error("websocket: handler panicked", "remote", c.RemoteAddr(), "panic", v, "stack", string(debug.Stack()))
 		}
-		c.closeWith(&CloseError{Code: StatusInternalError, cause: net.ErrClosed})
+		c.failWith(&CloseError{Code: StatusInternalError, cause: net.ErrClosed})
 	}()
 	err := handler(c)
 	returned = true
-	c.closeWith(c.verdict(err))
+	if err == nil {
+		_ = c.Close(StatusNormalClosure, "")
+		return
+	}
+	c.failWith(c.verdict(err))
 }
 
-// verdict turns what a handler returned into how its connection ends, if it
-// has not ended yet. The text of an error goes to the log, not to the peer.
+// verdict turns the error that a handler returned into how its connection
+// ends, if it has not ended yet. The error's text goes to the log, not to the
+// peer.
 func (c *Conn) verdict(err error) *CloseError {
-	if err == nil {
-		return &CloseError{Code: StatusNormalClosure, cause: net.ErrClosed}
-	}
 	var e *CloseError
 	if errors.As(err, &e) && e.Code.sendable() {
 		return &CloseError{Code: e.Code, Reason: strings.ToValidUTF8(e.Reason, "\uFFFD"), cause: net.ErrClosed}

@@ -271,6 +271,21 @@ func hijackError(w http.ResponseWriter, err error) error {
 	}
 }
 
+// answered are the reserved fields that a refusal with this status needs.
+var answered = map[int][]string{
+	http.StatusUpgradeRequired: {"Upgrade", "Connection", "Sec-Websocket-Version"},
+	http.StatusBadRequest:      {"Sec-Websocket-Version"},
+}
+
+func allValues(values []string) bool {
+	for _, v := range values {
+		if !httpfield.IsValue(v) {
+			return false
+		}
+	}
+	return true
+}
+
 // answer writes the HTTP response for a refused request and returns e.
 func (u *Upgrader) answer(w http.ResponseWriter, r *http.Request, e *HandshakeError) error {
 	log := u.logger()
@@ -279,14 +294,18 @@ func (u *Upgrader) answer(w http.ResponseWriter, r *http.Request, e *HandshakeEr
 	} else {
 		log.Debug("websocket: handshake refused", "remote", r.RemoteAddr, "status", e.status(), "error", e)
 	}
-	// What middleware and Open have put there is not for a refusal that
-	// they do not know of; only framing fields would do harm.
 	h := w.Header()
-	for _, name := range reserved {
-		h.Del(name)
-	}
 	for name, values := range e.Header {
 		h[http.CanonicalHeaderKey(name)] = values
+	}
+	// The answer is an HTTP response of its own: no field of a 101, of
+	// another body or with a value that does not belong on a line.
+	for name, values := range h {
+		key := http.CanonicalHeaderKey(name)
+		ours := slices.Contains(reserved, key) && !slices.Contains(answered[e.status()], key)
+		if ours || !httpfield.IsToken(name) || !allValues(values) {
+			delete(h, name)
+		}
 	}
 	body := e.Reason
 	if body == "" {

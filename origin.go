@@ -140,7 +140,6 @@ func parseHost(s string) (o origin, ok bool) {
 			return o, false
 		}
 	}
-	o.host = strings.ToLower(o.host)
 	address, bracketed := strings.CutPrefix(o.host, "[")
 	if bracketed {
 		if address, ok = strings.CutSuffix(address, "]"); !ok {
@@ -150,13 +149,14 @@ func parseHost(s string) (o origin, ok bool) {
 	for i := range len(address) {
 		c := address[i]
 		switch {
-		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '.':
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.':
 		case bracketed && c == ':':
 		case !bracketed && (c == '-' || c == '_'):
 		default:
 			return o, false
 		}
 	}
+	o.host = strings.ToLower(o.host) // ASCII by now: no other letter turns into one
 	return o, address != ""
 }
 

@@ -36,16 +36,37 @@ func IsValue(s string) bool {
 }
 
 // HasToken reports whether the list in lines has an element equal to token,
-// whatever its case.
+// whatever the case of its ASCII letters.
 func HasToken(lines []string, token string) bool {
 	for _, line := range lines {
 		for element := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(Trim(element), token) {
+			if equalFold(Trim(element), token) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// equalFold compares as HTTP does: strings.EqualFold would take the Kelvin
+// sign for a k.
+func equalFold(s, t string) bool {
+	if len(s) != len(t) {
+		return false
+	}
+	for i := range len(s) {
+		if lower(s[i]) != lower(t[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		c += 'a' - 'A'
+	}
+	return c
 }
 
 // Tokens returns the elements of a list of tokens. It reports false when one
