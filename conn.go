@@ -45,6 +45,7 @@ type Conn struct {
 	fin    bool           // the current data frame is its message's last
 	part   partial        // what has come of a message
 	reader *messageReader // who streams the message in progress, or nil
+	heard  bool           // the peer's Close, or what rules one out, has been read
 
 	// The way out.
 	out sendq.Queue

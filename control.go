@@ -384,9 +384,12 @@ func (c *Conn) shut(e *ending, frame []byte) bool {
 // returns what the caller of a method is told.
 func (c *Conn) settle(err error) error {
 	verdict, ok := err.(*CloseError)
-	if !ok {
+	if !ok || err == c.ended() {
 		return err
 	}
+	// What is read while another end has just been recorded is not the end
+	// any more, but may be the Close that it waits for.
+	c.heard = verdict.Code != StatusAbnormalClosure
 	switch {
 	case verdict.Code == StatusAbnormalClosure:
 		// What was accepted still goes out to a peer that has only
@@ -512,13 +515,14 @@ func (c *Conn) linger(e *ending) {
 		c.t.In().Interrupt()
 		close(sent)
 	}()
-	heard := c.skim(e.awaitPeer)
+	listen := e.awaitPeer && !c.heard
+	heard := c.skim(listen)
 	<-sent
 	if c.out.Failed() {
 		return
 	}
 	c.t.In().Resume()
-	if e.awaitPeer && !heard && c.cfg.CloseTimeout > 0 {
+	if listen && !heard && c.cfg.CloseTimeout > 0 {
 		c.t.In().After(c.cfg.CloseTimeout)
 		c.skim(true)
 	}
