@@ -52,7 +52,7 @@ type Queue struct {
 	busy    bool // one goroutine is in, or about to make, a write call
 	closed  bool // nothing more is accepted
 	dead    bool // nothing more is written
-	pending []*chunk
+	pending []*chunk // empty unless busy
 	queued  int       // bytes in pending and in the call being made from it
 	replies int       // those of them that are replies
 	newest  []byte    // the reply that found no room
@@ -66,17 +66,6 @@ type Queue struct {
 type chunk struct {
 	*bufpool.Buf
 	replies int
-}
-
-// A waiter is told when it is first in line and something has changed.
-type waiter struct{ wake chan struct{} }
-
-// A Hold keeps other messages out between the frames of one message.
-type Hold struct {
-	last    time.Time // when its holder last did something
-	writing bool      // its holder is in Write
-	begun   bool      // a frame of it has been accepted
-	revoked bool
 }
 
 // Init prepares a queue that writes to out and accepts up to limit bytes
@@ -102,12 +91,12 @@ func (q *Queue) Write(ctx context.Context, head, payload []byte, within *Hold) e
 		q.mu.Unlock()
 		return err
 	}
-	if within != nil {
-		within.begun = true
+	began := false // the message that within is for, by this frame
+	if within != nil && !within.begun {
+		within.begun, began = true, true
 	}
-	if q.busy || len(q.pending) > 0 {
+	if q.busy {
 		q.append(head, payload, false)
-		q.next()
 		q.mu.Unlock()
 		return nil
 	}
@@ -117,13 +106,18 @@ func (q *Queue) Write(ctx context.Context, head, payload []byte, within *Hold) e
 	n, err := q.writeNow(ctx, head, payload)
 
 	q.mu.Lock()
-	if err == nil || n == 0 && ctx.Err() != nil && !q.dead {
+	if err == nil {
 		q.done()
 		q.mu.Unlock()
-		if err != nil {
-			return ctx.Err()
-		}
 		return nil
+	}
+	if n == 0 && ctx.Err() != nil && !q.dead {
+		if began {
+			within.begun = false
+		}
+		q.done()
+		q.mu.Unlock()
+		return ctx.Err()
 	}
 	if ctx.Err() != nil {
 		err = errors.Join(ErrTorn, ctx.Err())
@@ -134,158 +128,6 @@ func (q *Queue) Write(ctx context.Context, head, payload []byte, within *Hold) e
 	return err
 }
 
-// wrote ends a holder's Write.
-func (q *Queue) wrote(h *Hold) {
-	q.mu.Lock()
-	h.writing, h.last = false, time.Now()
-	q.mu.Unlock()
-}
-
-// enter waits, with mu held, until a frame of the given size may be written
-// or queued.
-func (q *Queue) enter(ctx context.Context, within *Hold, size int) error {
-	ready := func() bool {
-		if q.hold != within {
-			return false
-		}
-		if size > small {
-			return !q.busy && len(q.pending) == 0
-		}
-		return !q.busy && len(q.pending) == 0 || q.queued+size <= q.limit
-	}
-	// A frame inside a hold goes before those who wait for the hold.
-	if within != nil && within.revoked {
-		return ErrRevoked
-	}
-	if !q.closed && (len(q.waiters) == 0 || within != nil) && ready() {
-		return nil
-	}
-	return q.wait(ctx, within, ready)
-}
-
-// wait queues up, with mu held, until ready; it is left with mu held.
-func (q *Queue) wait(ctx context.Context, within *Hold, ready func() bool) error {
-	if q.closed {
-		return ErrClosed
-	}
-	w := &waiter{wake: make(chan struct{}, 1)}
-	if within != nil {
-		q.waiters = append([]*waiter{w}, q.waiters...)
-	} else {
-		q.waiters = append(q.waiters, w)
-	}
-	defer func() {
-		for i, o := range q.waiters {
-			if o == w {
-				q.waiters = append(q.waiters[:i:i], q.waiters[i+1:]...)
-				break
-			}
-		}
-		if len(q.waiters) == 0 {
-			q.waiters = nil
-		}
-		q.wakeFirst()
-	}()
-	began := time.Now()
-	for {
-		var lost <-chan time.Time
-		var timer *time.Timer
-		if h := q.hold; h != nil && h != within && q.timeout > 0 {
-			left := q.timeout // while it writes, which has a bound of its own
-			if !h.writing {
-				left = time.Until(latest(h.last, began).Add(q.timeout))
-			}
-			if left <= 0 {
-				h.revoked = true
-				if h.begun {
-					return ErrAbandoned // the hold stays: nothing may follow
-				}
-				q.hold = nil
-				q.waiters[0].signal()
-				continue
-			}
-			timer = time.NewTimer(left)
-			lost = timer.C
-		}
-		q.mu.Unlock()
-		var err error
-		select {
-		case <-w.wake:
-		case <-lost:
-		case <-ctx.Done():
-			err = ctx.Err()
-		}
-		if timer != nil {
-			timer.Stop()
-		}
-		q.mu.Lock()
-		switch {
-		case q.closed:
-			return ErrClosed
-		case within != nil && within.revoked:
-			return ErrRevoked
-		case err != nil:
-			return err
-		case q.waiters[0] == w && ready():
-			return nil
-		}
-	}
-}
-
-// Begin waits until no message is being written frame by frame and keeps the
-// others out from then on, until End.
-func (q *Queue) Begin(ctx context.Context) (*Hold, error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	free := func() bool { return q.hold == nil }
-	if q.closed || len(q.waiters) > 0 || !free() {
-		if err := q.wait(ctx, nil, free); err != nil {
-			return nil, err
-		}
-	}
-	q.hold = &Hold{last: time.Now()}
-	return q.hold, nil
-}
-
-// Touch says that the holder is alive, though it has nothing to write yet.
-// It reports ErrRevoked when the hold is lost.
-func (q *Queue) Touch(h *Hold) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if h.revoked {
-		return ErrRevoked
-	}
-	h.last = time.Now()
-	return nil
-}
-
-// Revoke takes the hold from a holder that is not in Write just now. It
-// reports whether a frame of h was accepted, and whether it was revoked.
-func (q *Queue) Revoke(h *Hold) (begun, ok bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.hold != h || h.writing || h.revoked {
-		return h.begun, false
-	}
-	h.revoked = true
-	if !h.begun {
-		q.hold = nil
-		q.wakeFirst()
-	}
-	return h.begun, true
-}
-
-// End lets the others in again. It reports whether a frame of h was accepted.
-func (q *Queue) End(h *Hold) (begun bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.hold == h {
-		q.hold = nil
-		q.wakeFirst()
-	}
-	return h.begun
-}
-
 // Control queues a frame that no other frame keeps out, without waiting. A
 // reply is dropped in favour of a newer one when too many wait.
 func (q *Queue) Control(frame []byte, reply bool) error {
@@ -294,13 +136,12 @@ func (q *Queue) Control(frame []byte, reply bool) error {
 	if q.closed {
 		return ErrClosed
 	}
-	if reply && q.replies+len(frame) > MaxReplies {
+	if reply && (q.newest != nil || q.replies+len(frame) > MaxReplies) {
 		q.newest = append(q.newest[:0], frame...)
 		return nil
 	}
-	if q.busy || len(q.pending) > 0 {
+	if q.busy {
 		q.append(frame, nil, reply)
-		q.next()
 		return nil
 	}
 	q.busy = true
@@ -354,7 +195,7 @@ func (q *Queue) Drop() {
 	q.kill()
 	q.wakeAll()
 	if !q.busy {
-		q.drained.Set()
+		q.over()
 	}
 }
 
@@ -435,15 +276,21 @@ func (q *Queue) next() {
 		q.busy = true
 		go q.flush()
 	case q.closed:
-		q.drained.Set()
+		q.over()
 	}
+}
+
+// over says, with mu held, that nothing more will be written.
+func (q *Queue) over() {
+	q.watch.Drop()
+	q.drained.Set()
 }
 
 // done ends a call of writeNow, with mu held.
 func (q *Queue) done() {
 	q.busy = false
 	if q.dead {
-		q.drained.Set()
+		q.over()
 		return
 	}
 	q.next()
@@ -488,7 +335,7 @@ func (q *Queue) die() {
 	q.busy, q.closed = false, true
 	q.kill()
 	q.wakeAll()
-	q.drained.Set()
+	q.over()
 }
 
 // kill forgets what is queued, with mu held.
@@ -500,31 +347,4 @@ func (q *Queue) kill() {
 		bufpool.Put(c.Buf)
 	}
 	q.pending, q.newest = nil, nil
-	q.watch.Drop()
-}
-
-func (q *Queue) wakeFirst() {
-	if len(q.waiters) > 0 {
-		q.waiters[0].signal()
-	}
-}
-
-func (q *Queue) wakeAll() {
-	for _, w := range q.waiters {
-		w.signal()
-	}
-}
-
-func latest(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return b
-	}
-	return a
-}
-
-func (w *waiter) signal() {
-	select {
-	case w.wake <- struct{}{}:
-	default: // it has been told already
-	}
 }
