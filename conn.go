@@ -1,11 +1,13 @@
 package websocket
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"net"
 	"os"
 	"sync"
@@ -13,7 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/sockeye-ws/websocket/internal/await"
-	"github.com/sockeye-ws/websocket/internal/bufpool"
+	"github.com/sockeye-ws/websocket/internal/inbuf"
 	"github.com/sockeye-ws/websocket/internal/sendq"
 	"github.com/sockeye-ws/websocket/internal/transport"
 )
@@ -35,15 +37,18 @@ type Conn struct {
 	subprotocol string
 	values      context.Context // of the request; nil: none
 
-	// The way in. These belong to the holder of turn.
+	// The way in. After readClosed, reads are refused. The others belong to
+	// the holder of turn.
+	readClosed atomic.Bool
+
 	turn   await.Turn
 	watch  await.Watch // for the context of who waits for input
-	in     input
+	in     inbuf.Input
 	asm    assembler
 	left   int64          // payload bytes of the current data frame not yet consumed
 	key    maskKey        // for the next of them
 	fin    bool           // the current data frame is its message's last
-	part   partial        // what has come of a message
+	part   inbuf.Message  // what has come of the message, if it is wanted whole
 	reader *messageReader // who streams the message in progress, or nil
 	heard  bool           // the peer's Close, or what rules one out, has been read
 
@@ -88,7 +93,7 @@ func newConn(nc net.Conn, early []byte, cfg *Config, subprotocol string, values 
 	c := &Conn{cfg: cfg, subprotocol: subprotocol, values: values}
 	c.t = transport.New(nc, cfg.WriteTimeout)
 	c.asm.limit, c.asm.maxFrames = cfg.ReadLimit, cfg.MaxFragments
-	c.in.put(early)
+	c.in.Put(early)
 	c.out.Init(c.t, maxQueue, cfg.WriteTimeout, c.writeFailed)
 	return c
 }
@@ -177,16 +182,16 @@ func (c *Conn) Reader(ctx context.Context) (MessageType, io.Reader, error) {
 
 // CloseRead starts to read in the background, for applications that only
 // write: pings, pongs and the peer's Close are handled, and a data message
-// closes the connection with 1003. [Conn.Context] tells when it has ended.
-// From then on other reads return [ErrConcurrentRead]. A read in progress is
-// not disturbed and may return a message still.
+// closes the connection with 1003, also one that was being read. From then on
+// other reads return [ErrConcurrentRead]; one in progress is not disturbed.
+// [Conn.Context] tells when the connection has ended.
 func (c *Conn) CloseRead() {
+	if c.readClosed.Swap(true) {
+		return
+	}
 	go func() {
 		for !c.turn.Take(turnClose) {
-			if c.turn.Holder() == turnClose {
-				return // it has been called before
-			}
-			if c.await(context.Background(), "read", nil, c.turn.Freed()) != nil {
+			if c.waitFor(context.Background(), "read", nil, c.turn.Freed()) != nil {
 				return
 			}
 		}
@@ -235,15 +240,11 @@ func (c *Conn) Writer(ctx context.Context, typ MessageType) (io.WriteCloser, err
 	if err := c.writable(ctx, typ); err != nil {
 		return nil, err
 	}
-	hold, err := c.out.Begin(ctx)
+	hold, err := c.out.Begin(c.outer(ctx), c.abandon)
 	if err != nil {
 		return nil, c.sendError(ctx, "write", err)
 	}
-	w := &messageWriter{c: c, ctx: ctx, typ: typ, hold: hold}
-	if c.outer(ctx).Done() != nil {
-		w.stop = context.AfterFunc(ctx, w.contextEnded)
-	}
-	return w, nil
+	return &messageWriter{c: c, ctx: ctx, typ: typ, hold: hold}, nil
 }
 
 func (c *Conn) writable(ctx context.Context, typ MessageType) error {
@@ -292,8 +293,8 @@ func (c *Conn) usable(ctx context.Context, op string) error {
 	return nil
 }
 
-// await waits for a or b, the end of ctx, or that of the connection.
-func (c *Conn) await(ctx context.Context, op string, a, b <-chan struct{}) error {
+// waitFor waits for a or b, the end of ctx, or that of the connection.
+func (c *Conn) waitFor(ctx context.Context, op string, a, b <-chan struct{}) error {
 	select {
 	case <-a:
 		return nil
@@ -324,7 +325,7 @@ func (c *Conn) receive(ctx context.Context, dst []byte) (MessageType, []byte, er
 	defer c.giveTurn()
 	typ, p, err := c.wholeMessage(ctx, dst)
 	if err != nil {
-		c.part.keep()
+		c.part.Keep()
 		return 0, dst, c.settle(err)
 	}
 	return typ, p, nil
@@ -340,11 +341,16 @@ func (c *Conn) receivePart(r *messageReader, p []byte) (int, error) {
 		return 0, ErrStaleReader
 	}
 	n, err := c.readSome(r.ctx, p)
-	if err == io.EOF {
-		r.read = true
-		return 0, io.EOF
+	if err != nil {
+		return n, c.settle(err)
 	}
-	return n, c.settle(err)
+	if c.asm.typ == 0 {
+		c.reader, r.read = nil, true
+		if n == 0 {
+			return 0, io.EOF
+		}
+	}
+	return n, nil
 }
 
 // takeTurn makes the caller the one who reads. A Ping that does so gives way.
@@ -352,18 +358,25 @@ func (c *Conn) takeTurn(ctx context.Context) error {
 	if err := c.usable(ctx, "read"); err != nil {
 		return err
 	}
+	if c.readClosed.Load() {
+		return ErrConcurrentRead
+	}
 	if c.turn.Take(turnRead) {
 		return nil
 	}
-	if h := c.turn.Holder(); h == turnRead || h == turnClose {
+	if c.turn.Holder() == turnRead {
 		return c.outcome(ErrConcurrentRead)
 	}
 	claim := c.turn.Claim(turnRead)
 	if claim == nil {
 		return c.outcome(ErrConcurrentRead)
 	}
-	c.t.In().Interrupt()
-	if err := c.await(ctx, "read", claim.Granted, nil); err != nil {
+	// Whoever holds the turn from here on passes it to the claim. Only a
+	// Ping may be disturbed: finish has the turn for good.
+	if c.turn.Holder() == turnPing {
+		c.t.In().Interrupt()
+	}
+	if err := c.waitFor(ctx, "read", claim.Granted, nil); err != nil {
 		c.turn.Drop(claim)
 		return err
 	}
@@ -373,7 +386,7 @@ func (c *Conn) takeTurn(ctx context.Context) error {
 // giveTurn lets the next one read. A connection that nobody has bytes from
 // holds no buffer.
 func (c *Conn) giveTurn() {
-	c.in.rest()
+	c.in.Rest()
 	c.turn.Give()
 }
 
@@ -382,7 +395,7 @@ func (c *Conn) giveTurn() {
 func (c *Conn) nextMessage(ctx context.Context) error {
 	if c.reader != nil {
 		c.reader = discarded
-		c.part.release()
+		c.part.Release()
 		if err := c.skipRest(ctx); err != nil {
 			return err
 		}
@@ -398,23 +411,38 @@ var discarded = new(messageReader)
 
 // skipRest discards what a Reader has left of its message.
 func (c *Conn) skipRest(ctx context.Context) error {
-	var scrap [1]byte
 	for {
-		if b := c.in.unread(); c.left > 0 && len(b) > 0 {
-			if _, err := c.payload(int64(len(b))); err != nil {
-				return err
-			}
-			continue
-		}
-		_, err := c.readSome(ctx, scrap[:])
-		if err == io.EOF {
+		if c.endMessage(); c.asm.typ == 0 {
+			c.reader = nil
 			return nil
+		}
+		var err error
+		switch b := c.in.Unread(); {
+		case c.left == 0:
+			err = c.nextFrame(ctx)
+		case len(b) > 0:
+			_, err = c.payload(int64(len(b)))
+		default:
+			err = c.fill(ctx)
 		}
 		if err != nil {
 			return err
 		}
 	}
 }
+
+// endMessage ends the message in progress if all of it has been consumed, and
+// returns its type then.
+func (c *Conn) endMessage() MessageType {
+	if c.fin && c.left == 0 {
+		return c.asm.end()
+	}
+	return 0
+}
+
+// maxWhole keeps sums of lengths of a message in memory from overflowing an
+// int of 32 bits.
+const maxWhole = math.MaxInt / 8
 
 // wholeMessage reads the next message, appended to dst.
 func (c *Conn) wholeMessage(ctx context.Context, dst []byte) (MessageType, []byte, error) {
@@ -422,16 +450,16 @@ func (c *Conn) wholeMessage(ctx context.Context, dst []byte) (MessageType, []byt
 		return 0, nil, err
 	}
 	// Nearly every message is one frame, and has come whole.
-	if c.fin && len(c.part.buf) == 0 && int64(len(c.in.unread())) >= c.left {
+	if c.fin && c.part.Len() == 0 && int64(len(c.in.Unread())) >= c.left {
 		p, err := c.payload(c.left)
 		if err != nil {
 			return 0, nil, err
 		}
-		return c.asm.end(), append(dst, p...), nil
+		return c.endMessage(), append(dst, p...), nil
 	}
 	for {
 		if c.fin {
-			c.part.begin(dst, c.left)
+			c.part.At(dst, c.left)
 		}
 		for c.left > 0 {
 			if err := c.collect(ctx, dst == nil); err != nil {
@@ -439,7 +467,7 @@ func (c *Conn) wholeMessage(ctx context.Context, dst []byte) (MessageType, []byt
 			}
 		}
 		if c.fin {
-			return c.asm.end(), c.part.take(dst), nil
+			return c.endMessage(), c.part.Take(dst), nil
 		}
 		if err := c.nextFrame(ctx); err != nil {
 			return 0, nil, err
@@ -447,78 +475,65 @@ func (c *Conn) wholeMessage(ctx context.Context, dst []byte) (MessageType, []byt
 	}
 }
 
-// direct is from how many bytes on it pays to read a payload to where it is
-// wanted, past the input buffer.
-const direct = 4 << 10
-
 // collect adds some of the current frame's payload to the message. own says
 // that the message is to be returned in memory of its own.
 func (c *Conn) collect(ctx context.Context, own bool) error {
-	m := &c.part
-	known := int64(-1) // bytes to come of the message
-	if b := c.in.unread(); len(b) > 0 {
+	if c.part.Len() > maxWhole {
+		return messageTooBig("message too big")
+	}
+	if b := c.in.Unread(); len(b) > 0 {
 		p, err := c.payload(int64(len(b)))
 		if err != nil {
 			return err
 		}
+		known := int64(-1) // bytes to come of the message
 		if c.fin {
 			known = c.left
 		}
-		m.grow(len(p), known, own)
-		m.buf = append(m.buf, p...)
+		c.part.Append(p, known, own)
 		return nil
 	}
-	if len(m.buf) == cap(m.buf) && len(m.buf) >= direct {
-		if c.fin {
-			known = c.left - 1
-		}
-		m.grow(1, known, own)
-	}
-	room := min(int64(cap(m.buf)-len(m.buf)), c.left)
-	if room < direct {
+	room := c.part.Room(c.left, c.fin, own)
+	if room == nil {
 		return c.fill(ctx)
 	}
-	end := len(m.buf)
-	n, err := c.readPayload(ctx, m.buf[end:end+int(room)])
+	n, err := c.readPayload(ctx, room)
 	if err == nil {
-		m.buf = m.buf[:end+n]
+		c.part.Extend(n)
 	}
 	return err
 }
 
-// readSome reads some bytes of the message in progress into p, at least one,
-// unless p is empty. It returns io.EOF when the message has ended.
+// readSome reads some bytes of the message in progress into p: none only if p
+// is empty or the message has ended.
 func (c *Conn) readSome(ctx context.Context, p []byte) (int, error) {
-	if m := &c.part; len(m.buf) > 0 { // of a Read that was cancelled
-		n := copy(p, m.buf[m.served:])
-		if m.served += n; m.served == len(m.buf) {
-			m.release()
-		}
-		return n, nil
-	}
-	for c.left == 0 {
-		if c.fin {
-			c.asm.end()
-			c.reader = nil
-			return 0, io.EOF
-		}
-		if err := c.nextFrame(ctx); err != nil {
-			return 0, err
-		}
+	if c.part.Len() > 0 { // of a Read that was cancelled
+		return c.part.Read(p), nil
 	}
 	for len(p) > 0 {
-		if len(c.in.unread()) > 0 {
-			b, err := c.payload(int64(len(p)))
-			if err != nil {
-				return 0, err
-			}
-			return copy(p, b), nil
+		if c.endMessage(); c.asm.typ == 0 {
+			break
 		}
-		if room := min(int64(len(p)), c.left); room >= direct {
-			return c.readPayload(ctx, p[:room])
+		var n int
+		var err error
+		switch room := min(int64(len(p)), c.left); {
+		case c.left == 0:
+			err = c.nextFrame(ctx)
+		case !c.in.Empty():
+			var b []byte
+			b, err = c.payload(int64(len(p)))
+			n = copy(p, b)
+		case room >= inbuf.Direct:
+			n, err = c.readPayload(ctx, p[:room])
+		default:
+			err = c.fill(ctx)
 		}
-		if err := c.fill(ctx); err != nil {
+		if err != nil {
 			return 0, err
+		}
+		if n > 0 {
+			c.endMessage()
+			return n, nil
 		}
 	}
 	return 0, nil
@@ -527,9 +542,9 @@ func (c *Conn) readSome(ctx context.Context, p []byte) (int, error) {
 // payload consumes up to n buffered bytes of the current frame, unmasked and
 // judged. They are valid until the input is next read or released.
 func (c *Conn) payload(n int64) ([]byte, error) {
-	b := c.in.unread()
+	b := c.in.Unread()
 	b = b[:min(int64(len(b)), c.left, n)]
-	c.in.consume(len(b))
+	c.in.Consume(len(b))
 	return b, c.judge(b)
 }
 
@@ -561,7 +576,7 @@ func (c *Conn) nextFrame(ctx context.Context) error {
 	if v := c.asm.begin(h); v != nil {
 		return v
 	}
-	c.in.consume(n)
+	c.in.Consume(n)
 	c.left, c.key, c.fin = h.length, h.key, h.fin
 	if h.length == 0 {
 		return c.judge(nil)
@@ -577,7 +592,7 @@ func (c *Conn) nextData(ctx context.Context, until *ping) (header, int, error) {
 		if until.isAnswered() {
 			return header{}, 0, errYield
 		}
-		b := c.in.unread()
+		b := c.in.Unread()
 		h, n, v := parseHeader(b)
 		if v == nil && len(b) > 0 && !h.op.control() {
 			v = c.asm.order(h.op)
@@ -590,7 +605,7 @@ func (c *Conn) nextData(ctx context.Context, until *ping) (header, int, error) {
 		case n > 0 && len(b) >= n+int(h.length):
 			// Whole, so that a read that is cancelled leaves it whole.
 			p := b[n : n+int(h.length)]
-			c.in.consume(n + len(p))
+			c.in.Consume(n + len(p))
 			mask(h.key, p)
 			if err := c.gotControl(h.op, p); err != nil {
 				return header{}, 0, err
@@ -606,20 +621,24 @@ func (c *Conn) nextData(ctx context.Context, until *ping) (header, int, error) {
 
 // fill adds to the input.
 func (c *Conn) fill(ctx context.Context) error {
-	c.in.rest()
-	idle := c.in.buf == nil && c.left == 0
-	_, err := c.wait(ctx, func() (int, error) { return c.in.fill(c.t, idle) })
+	idle := c.in.Empty() && c.left == 0
+	_, err := c.untilInput(ctx, func() (int, error) {
+		if err := c.in.Fill(c.t, idle); err != nil {
+			return 0, err
+		}
+		return 1, nil
+	})
 	return err
 }
 
 // readInto reads into p.
 func (c *Conn) readInto(ctx context.Context, p []byte) (int, error) {
-	return c.wait(ctx, func() (int, error) { return c.t.Read(p) })
+	return c.untilInput(ctx, func() (int, error) { return c.t.Read(p) })
 }
 
-// wait runs a call that waits for input, until it succeeds, the connection
+// untilInput runs a call that waits for input, until it succeeds, the connection
 // has ended, ctx has, or a read wants the turn from a Ping.
-func (c *Conn) wait(ctx context.Context, read func() (int, error)) (int, error) {
+func (c *Conn) untilInput(ctx context.Context, read func() (int, error)) (int, error) {
 	ctx = c.outer(ctx)
 	for {
 		c.watch.Begin(ctx, c.t.In())
@@ -628,14 +647,11 @@ func (c *Conn) wait(ctx context.Context, read func() (int, error)) (int, error) 
 		if n > 0 {
 			return n, nil
 		}
-		timeout := isTimeout(err)
-		if timeout {
-			c.t.In().Resume()
-		}
+		interrupted := isTimeout(err) && c.t.In().Resume()
 		switch {
 		case c.ended() != nil:
 			return 0, c.ended()
-		case !timeout:
+		case !interrupted: // a deadline that is not ours included
 			return 0, lost(err)
 		case ctx.Err() != nil:
 			return 0, contextEnded(ctx, "read")
@@ -651,103 +667,7 @@ func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 func contextEnded(ctx context.Context, op string) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
 	if cause == nil || errors.Is(cause, err) {
-		return fmt.Errorf("websocket: %s: %w", op, cmp(cause, err))
+		return fmt.Errorf("websocket: %s: %w", op, cmp.Or(cause, err))
 	}
 	return fmt.Errorf("websocket: %s: %w: %w", op, err, cause)
-}
-
-func cmp(a, b error) error {
-	if a != nil {
-		return a
-	}
-	return b
-}
-
-// An input is what has been read and not yet consumed. It borrows its buffer
-// for as long as there are bytes in it.
-type input struct {
-	buf    *bufpool.Buf // nil while empty
-	r, w   int          // the unread bytes in it
-	next   *bufpool.Buf // what the read in progress goes to
-	filled bool         // the last read took all the room there was
-}
-
-const (
-	roomWaiting = 8 << 10  // for a read that has to hold its room while it waits
-	roomReady   = 32 << 10 // for one that knows that bytes are there
-)
-
-func (in *input) unread() []byte {
-	if in.buf == nil {
-		return nil
-	}
-	return in.buf.B[in.r:in.w]
-}
-
-func (in *input) consume(n int) { in.r += n }
-
-// fill reads once from t, behind what is unread.
-func (in *input) fill(t transport.Conn, idle bool) (int, error) {
-	n, err := t.Fill(in, idle)
-	if n > 0 {
-		unread := in.w - in.r
-		room := len(in.next.B) - unread
-		in.release()
-		in.buf, in.w, in.next = in.next, unread+n, nil
-		in.filled = n == room
-	}
-	return n, err
-}
-
-// Open implements transport.Room. What is unread comes along.
-func (in *input) Open(held bool) []byte {
-	size := roomReady
-	if held && !in.filled {
-		size = roomWaiting
-	}
-	in.next = bufpool.Get(size)
-	return in.next.B[copy(in.next.B, in.unread()):]
-}
-
-// Drop implements transport.Room.
-func (in *input) Drop() {
-	bufpool.Put(in.next)
-	in.next = nil
-}
-
-func (in *input) discard() { in.release() }
-
-// skip discards up to *n unread bytes and counts them down.
-func (in *input) skip(n *int64) {
-	m := min(*n, int64(in.w-in.r))
-	in.r += int(m)
-	*n -= m
-}
-
-// put starts with bytes that were read before.
-func (in *input) put(early []byte) {
-	if len(early) > 0 {
-		in.buf = bufpool.Get(len(early))
-		in.w = copy(in.buf.B, early)
-	}
-}
-
-// rest makes the input hold no more than it must: nothing when all is read,
-// a small buffer for the start of a header or a control frame.
-func (in *input) rest() {
-	b := in.unread()
-	switch {
-	case len(b) == 0:
-		in.release()
-	case len(b) <= bufpool.Min && len(in.buf.B) > bufpool.Min:
-		small := bufpool.Get(len(b))
-		n := copy(small.B, b)
-		in.release()
-		in.buf, in.w = small, n
-	}
-}
-
-func (in *input) release() {
-	bufpool.Put(in.buf)
-	in.buf, in.r, in.w = nil, 0, 0
 }

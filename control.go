@@ -230,10 +230,13 @@ func (c *Conn) Ping(ctx context.Context) (time.Duration, error) {
 			case p.isAnswered():
 				return time.Since(sent), nil
 			case err != nil && err != errYield:
+				if c.ended() == nil && ctx.Err() != nil {
+					err = contextEnded(ctx, "ping")
+				}
 				return 0, err
 			}
 		}
-		if err := c.await(ctx, "ping", p.answered, c.turn.Freed()); err != nil {
+		if err := c.waitFor(ctx, "ping", p.answered, c.turn.Freed()); err != nil {
 			return 0, err
 		}
 		if p.isAnswered() {
@@ -442,7 +445,8 @@ func (c *Conn) failWith(e *CloseError) {
 // and the reason UTF-8 of at most 123 bytes; otherwise Close returns an error
 // and the connection stays open. On a connection that has ended already it
 // does nothing and returns how it ended. Any goroutine may call it, also while
-// others read or write: those calls return at once.
+// others read or write: calls that wait return at once; a Write of which the
+// network has begun to take bytes goes on, within its WriteTimeout.
 func (c *Conn) Close(code StatusCode, reason string) error {
 	if ended := c.ended(); ended != nil {
 		return ended
@@ -490,8 +494,8 @@ func (c *Conn) finish(e *ending) {
 		c.linger(e)
 	}
 	c.t.Abort()
-	c.in.release()
-	c.part.release()
+	c.in.Release()
+	c.part.Release()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.over = true
@@ -539,11 +543,11 @@ func (c *Conn) linger(e *ending) {
 func (c *Conn) skim(listen bool) (heard bool) {
 	for {
 		if !listen {
-			c.in.discard()
+			c.in.Release()
 		} else if c.skipToClose() {
 			return true
 		}
-		if _, err := c.in.fill(c.t, false); err != nil {
+		if err := c.in.Fill(c.t, false); err != nil {
 			return !isTimeout(err)
 		}
 	}
@@ -552,11 +556,11 @@ func (c *Conn) skim(listen bool) (heard bool) {
 // skipToClose discards whole frames until a Close, or an illegal header.
 func (c *Conn) skipToClose() bool {
 	for {
-		c.in.skip(&c.left)
+		c.in.Skip(&c.left)
 		if c.left > 0 {
 			return false
 		}
-		b := c.in.unread()
+		b := c.in.Unread()
 		h, n, violation := parseHeader(b)
 		if violation != nil || n > 0 && h.op == opClose {
 			return true
@@ -564,7 +568,7 @@ func (c *Conn) skipToClose() bool {
 		if n == 0 {
 			return false
 		}
-		c.in.consume(n)
+		c.in.Consume(n)
 		c.left = h.length
 	}
 }
@@ -578,12 +582,11 @@ func (c *Conn) drain(half bool) {
 		if !half {
 			c.t.In().After(min(quietTime, max(time.Until(until), 1)))
 		}
-		c.in.discard()
-		n, err := c.in.fill(c.t, false)
-		if err != nil {
+		c.in.Release()
+		if c.in.Fill(c.t, false) != nil {
 			return
 		}
-		total += n
+		total += len(c.in.Unread())
 	}
 }
 
@@ -635,12 +638,12 @@ func (c *Conn) serve(handler func(*Conn) error) {
 		c.failWith(&CloseError{Code: StatusInternalError, cause: net.ErrClosed})
 	}()
 	err := handler(c)
-	returned = true
-	if err == nil {
+	if e, ok := err.(*CloseError); err == nil || ok && e == nil {
 		_ = c.Close(StatusNormalClosure, "")
-		return
+	} else {
+		c.failWith(c.verdict(err))
 	}
-	c.failWith(c.verdict(err))
+	returned = true
 }
 
 // verdict turns the error that a handler returned into how its connection
@@ -648,7 +651,7 @@ func (c *Conn) serve(handler func(*Conn) error) {
 // peer.
 func (c *Conn) verdict(err error) *CloseError {
 	var e *CloseError
-	if errors.As(err, &e) && e.Code.sendable() {
+	if errors.As(err, &e) && e != nil && e.Code.sendable() {
 		return &CloseError{Code: e.Code, Reason: strings.ToValidUTF8(e.Reason, "\uFFFD"), cause: net.ErrClosed}
 	}
 	if ended := c.ended(); ended == nil || !errors.Is(err, ended) {

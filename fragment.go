@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"github.com/sockeye-ws/websocket/internal/bufpool"
@@ -82,11 +84,11 @@ func (a *assembler) begin(h header) *CloseError {
 		return v
 	}
 	// Compared before it is added, so that no sum can overflow.
-	if a.limit >= 0 && h.length > a.limit-a.size {
-		return &CloseError{Code: StatusMessageTooBig, Reason: "message too big"}
+	if a.limit >= 0 && h.length > a.limit-a.size || h.length > math.MaxInt64-a.size {
+		return messageTooBig("message too big")
 	}
 	if a.maxFrames >= 0 && a.frames >= a.maxFrames {
-		return &CloseError{Code: StatusMessageTooBig, Reason: "message of too many frames"}
+		return messageTooBig("message of too many frames")
 	}
 	if a.typ == 0 {
 		a.typ = MessageType(h.op)
@@ -110,6 +112,10 @@ func (a *assembler) end() MessageType {
 	typ := a.typ
 	a.typ, a.size, a.frames = 0, 0, 0
 	return typ
+}
+
+func messageTooBig(reason string) *CloseError {
+	return &CloseError{Code: StatusMessageTooBig, Reason: reason}
 }
 
 // A utf8Check validates UTF-8 that comes in pieces, and fails with the first
@@ -156,75 +162,6 @@ func (u *utf8Check) write(p []byte) bool {
 // complete reports whether no character is open.
 func (u *utf8Check) complete() bool { return u.n == 0 }
 
-// A partial is what has come of a message that is to be returned whole. It
-// outlives a Read that was cancelled. Its memory grows with what has come: it
-// is at most four times that, whatever a header announced.
-type partial struct {
-	buf    []byte
-	lent   *bufpool.Buf // where buf lies, if that is borrowed
-	atDst  bool         // buf lies in the caller's dst
-	served int          // what a Reader has taken of it
-}
-
-// begin lets the message grow in place behind dst if that has the room.
-func (m *partial) begin(dst []byte, size int64) {
-	if len(m.buf) == 0 && size <= int64(cap(dst)-len(dst)) {
-		m.buf, m.atDst = dst[len(dst):len(dst)], true
-	}
-}
-
-// grow makes room for n bytes more. left is how many there are to come after
-// these, if that is known, else negative: when that is little compared with
-// what has come, the room made is the message's own for good.
-func (m *partial) grow(n int, left int64, own bool) {
-	need := len(m.buf) + n
-	if need <= cap(m.buf) {
-		return
-	}
-	if own && left >= 0 && left <= 3*int64(need) {
-		b := make([]byte, len(m.buf), need+int(left))
-		copy(b, m.buf)
-		m.release()
-		m.buf = b
-		return
-	}
-	lent := bufpool.Get(need)
-	b := lent.B[:copy(lent.B, m.buf)]
-	m.release()
-	m.buf, m.lent = b, lent
-}
-
-// keep moves what has come out of the caller's dst.
-func (m *partial) keep() {
-	if m.atDst && len(m.buf) == 0 {
-		*m = partial{}
-	}
-	if m.atDst {
-		lent := bufpool.Get(len(m.buf))
-		b := lent.B[:copy(lent.B, m.buf)]
-		*m = partial{buf: b, lent: lent}
-	}
-}
-
-// take appends the message to dst, unless it is there, and lets go of it.
-func (m *partial) take(dst []byte) []byte {
-	switch {
-	case m.atDst:
-		dst = dst[:len(dst)+len(m.buf)]
-	case m.lent == nil && dst == nil:
-		dst = m.buf
-	default:
-		dst = append(dst, m.buf...)
-	}
-	m.release()
-	return dst
-}
-
-func (m *partial) release() {
-	bufpool.Put(m.lent)
-	*m = partial{}
-}
-
 // A messageReader streams one message.
 type messageReader struct {
 	c    *Conn
@@ -255,12 +192,16 @@ type messageWriter struct {
 	ctx  context.Context
 	typ  MessageType
 	hold *sendq.Hold
-	stop func() bool  // no longer watch ctx
+
+	used atomic.Bool  // a call is in progress
 	buf  *bufpool.Buf // what is not yet a frame
 	text utf8Check    // of Text
 	sent bool         // a frame has been sent
 	err  error        // what it returns for ever
 }
+
+// errWriterUsed is for a writer that two goroutines use at once.
+var errWriterUsed = errors.New("websocket: write: another call uses the writer")
 
 // frameSize is what a Writer gathers for a frame.
 const frameSize = 8 << 10
@@ -268,6 +209,10 @@ const frameSize = 8 << 10
 // Write implements io.Writer. The bytes are sent in frames as they add up;
 // what is less than a frame waits for more, or for Close.
 func (w *messageWriter) Write(p []byte) (int, error) {
+	if !w.used.CompareAndSwap(false, true) {
+		return 0, errWriterUsed
+	}
+	defer w.used.Store(false)
 	if err := w.check(); err != nil {
 		return 0, err
 	}
@@ -299,6 +244,10 @@ func (w *messageWriter) Write(p []byte) (int, error) {
 
 // Close sends the end of the message.
 func (w *messageWriter) Close() error {
+	if !w.used.CompareAndSwap(false, true) {
+		return errWriterUsed
+	}
+	defer w.used.Store(false)
 	if err := w.check(); err != nil {
 		return err
 	}
@@ -358,18 +307,7 @@ func (w *messageWriter) abort(err error) error {
 	return w.err
 }
 
-// contextEnded gives the message up when its context ends between two calls.
-// A call in progress sees that itself.
-func (w *messageWriter) contextEnded() {
-	if begun, ok := w.c.out.Revoke(w.hold); ok && begun {
-		w.c.abandon()
-	}
-}
-
 func (w *messageWriter) release() {
-	if w.stop != nil {
-		w.stop()
-	}
 	bufpool.Put(w.buf)
 	w.buf = nil
 }

@@ -192,7 +192,7 @@ func (u *Upgrader) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		var err error
 		if handler, err = u.Open(r, header); err != nil {
 			var chosen *HandshakeError
-			if !errors.As(err, &chosen) {
+			if !errors.As(err, &chosen) || chosen == nil {
 				chosen = internalError(err)
 			}
 			u.answer(w, r, chosen)

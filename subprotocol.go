@@ -15,10 +15,12 @@ func offeredSubprotocols(h http.Header) ([]string, bool) {
 	if !ok {
 		return nil, false
 	}
-	for i, p := range offered {
-		if slices.Contains(offered[:i], p) {
+	seen := make(map[string]bool) // the list is as long as the peer likes
+	for _, p := range offered {
+		if seen[p] {
 			return nil, false
 		}
+		seen[p] = true
 	}
 	return offered, true
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // Classes grow by four: a buffer that has to grow copies a third of what it
-// ends up with at most, and never holds more than four times what is in it.
+// ends up with at most, and above Min holds less than four times what is asked.
 const (
 	minShift = 9  // 512 B: a frame header and a control frame fit
 	maxShift = 23 // 8 MiB: above it the garbage collector is the better pool

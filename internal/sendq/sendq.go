@@ -49,10 +49,10 @@ type Queue struct {
 	failed  func(error)   // called once, without locks, when a write failed
 
 	mu      sync.Mutex
-	busy    bool // one goroutine is in, or about to make, a write call
-	closed  bool // nothing more is accepted
-	dead    bool // nothing more is written
-	pending []*chunk // empty unless busy
+	busy    bool      // one goroutine is in, or about to make, a write call
+	closed  bool      // nothing more is accepted
+	dead    bool      // nothing more is written
+	pending []*chunk  // empty unless busy
 	queued  int       // bytes in pending and in the call being made from it
 	replies int       // those of them that are replies
 	newest  []byte    // the reply that found no room
@@ -283,6 +283,7 @@ func (q *Queue) next() {
 // over says, with mu held, that nothing more will be written.
 func (q *Queue) over() {
 	q.watch.Drop()
+	q.release()
 	q.drained.Set()
 }
 

@@ -13,9 +13,12 @@ type waiter struct{ wake chan struct{} }
 
 // A Hold keeps other messages out between the frames of one message.
 type Hold struct {
-	last    time.Time // when its holder last did something
-	writing bool      // its holder is in Write
-	begun   bool      // a frame of it has been accepted
+	ctx     context.Context
+	stop    func() bool // no longer watch ctx
+	lost    func()      // told when the message was cut by ctx
+	last    time.Time   // when its holder last did something
+	writing bool        // its holder is in Write
+	begun   bool        // a frame of it has been accepted
 	revoked bool
 }
 
@@ -24,6 +27,9 @@ func (q *Queue) wrote(h *Hold) {
 	q.mu.Lock()
 	h.writing, h.last = false, time.Now()
 	q.mu.Unlock()
+	if h.ctx.Err() != nil {
+		q.expire(h)
+	}
 }
 
 // enter waits, with mu held, until a frame of the given size may be written
@@ -85,8 +91,7 @@ func (q *Queue) wait(ctx context.Context, within *Hold, ready func() bool) error
 				if h.begun {
 					return ErrAbandoned // the hold stays: nothing may follow
 				}
-				q.hold = nil
-				q.waiters[0].signal()
+				q.release()
 				continue
 			}
 			timer = time.NewTimer(left)
@@ -118,8 +123,10 @@ func (q *Queue) wait(ctx context.Context, within *Hold, ready func() bool) error
 }
 
 // Begin waits until no message is being written frame by frame and keeps the
-// others out from then on, until End.
-func (q *Queue) Begin(ctx context.Context) (*Hold, error) {
+// others out from then on, until End. When ctx ends while the holder is not in
+// Write, the hold is revoked; if a frame was accepted by then, the message is
+// cut, the others stay out, and lost is called.
+func (q *Queue) Begin(ctx context.Context, lost func()) (*Hold, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	free := func() bool { return q.hold == nil }
@@ -128,8 +135,29 @@ func (q *Queue) Begin(ctx context.Context) (*Hold, error) {
 			return nil, err
 		}
 	}
-	q.hold = &Hold{last: time.Now()}
-	return q.hold, nil
+	h := &Hold{ctx: ctx, lost: lost, last: time.Now()}
+	if ctx.Done() != nil {
+		h.stop = context.AfterFunc(ctx, func() { q.expire(h) })
+	}
+	q.hold = h
+	return h, nil
+}
+
+// expire revokes a hold whose context has ended. Within Write, the context
+// ends that.
+func (q *Queue) expire(h *Hold) {
+	q.mu.Lock()
+	cut := false
+	if q.hold == h && !h.writing && !h.revoked && !q.closed {
+		h.revoked = true
+		if cut = h.begun; !cut {
+			q.release()
+		}
+	}
+	q.mu.Unlock()
+	if cut {
+		h.lost()
+	}
 }
 
 // Touch says that the holder is alive, though it has nothing to write yet.
@@ -144,31 +172,22 @@ func (q *Queue) Touch(h *Hold) error {
 	return nil
 }
 
-// Revoke takes the hold from a holder that is not in Write just now. It
-// reports whether a frame of h was accepted, and whether it was revoked.
-func (q *Queue) Revoke(h *Hold) (begun, ok bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.hold != h || h.writing || h.revoked {
-		return h.begun, false
-	}
-	h.revoked = true
-	if !h.begun {
-		q.hold = nil
-		q.wakeFirst()
-	}
-	return h.begun, true
-}
-
-// End lets the others in again. It reports whether a frame of h was accepted.
-func (q *Queue) End(h *Hold) (begun bool) {
+// End lets the others in again.
+func (q *Queue) End(h *Hold) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.hold == h {
-		q.hold = nil
-		q.wakeFirst()
+		q.release()
 	}
-	return h.begun
+}
+
+// release takes the hold from its holder, with mu held.
+func (q *Queue) release() {
+	if q.hold != nil && q.hold.stop != nil {
+		q.hold.stop()
+	}
+	q.hold = nil
+	q.wakeFirst()
 }
 
 func (q *Queue) wakeFirst() {

@@ -45,6 +45,7 @@ func newSocket(c net.Conn, writeTimeout time.Duration) Conn {
 		return nil
 	}
 	s := &socket{conn: tcp, raw: raw}
+	s.read.abort, s.write.abort = s.Abort, s.Abort
 	s.read.set = tcp.SetReadDeadline
 	s.write.set = tcp.SetWriteDeadline
 	s.write.bound = writeTimeout

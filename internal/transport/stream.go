@@ -24,6 +24,7 @@ type stream struct {
 func newStream(c net.Conn, writeTimeout time.Duration) *stream {
 	s := &stream{conn: c}
 	s.secret, _ = c.(*tls.Conn)
+	s.read.abort, s.write.abort = s.Abort, s.Abort
 	s.read.set = c.SetReadDeadline
 	s.write.set = c.SetWriteDeadline
 	s.write.bound = writeTimeout

@@ -78,7 +78,8 @@ var past = time.Unix(1, 0)
 // who interrupt it: an interrupt must not be lost to a wait that sets its own
 // deadline a moment later.
 type Deadline struct {
-	set func(time.Time) error
+	set   func(time.Time) error
+	abort func() error
 
 	mu          sync.Mutex
 	interrupted bool
@@ -92,17 +93,23 @@ func (d *Deadline) Interrupt() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.interrupted = true
-	d.set(past)
+	if d.set(past) != nil {
+		// Closed already, or a connection without deadlines, whose calls
+		// nothing else can end.
+		d.abort()
+	}
 }
 
-// Resume takes an interrupt back.
-func (d *Deadline) Resume() {
+// Resume takes an interrupt back, and reports whether there was one.
+func (d *Deadline) Resume() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.interrupted {
-		d.interrupted = false
-		d.set(time.Time{})
+	if !d.interrupted {
+		return false
 	}
+	d.interrupted = false
+	d.set(time.Time{})
+	return true
 }
 
 // After makes calls fail once timeout has passed.
