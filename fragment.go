@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/sockeye-ws/websocket/internal/bufpool"
+	"github.com/sockeye-ws/websocket/internal/inbuf"
 	"github.com/sockeye-ws/websocket/internal/sendq"
 )
 
@@ -310,4 +311,156 @@ func (w *messageWriter) abort(err error) error {
 func (w *messageWriter) release() {
 	bufpool.Put(w.buf)
 	w.buf = nil
+}
+
+// Messages over frames. These run under the read turn; what they return is
+// judged in receive and receivePart.
+
+// nextMessage goes to the start of the next message, or to where the last
+// Read of this one stopped.
+func (c *Conn) nextMessage(ctx context.Context) error {
+	if c.reader != nil {
+		c.reader = discarded
+		c.part.Release()
+		if err := c.skipRest(ctx); err != nil {
+			return err
+		}
+	}
+	if c.asm.typ != 0 {
+		return nil
+	}
+	return c.nextFrame(ctx)
+}
+
+// discarded stands for a Reader whose message is being skipped.
+var discarded = new(messageReader)
+
+// skipRest discards what a Reader has left of its message.
+func (c *Conn) skipRest(ctx context.Context) error {
+	for {
+		if c.endMessage(); c.asm.typ == 0 {
+			c.reader = nil
+			return nil
+		}
+		var err error
+		switch b := c.in.Unread(); {
+		case c.left == 0:
+			err = c.nextFrame(ctx)
+		case len(b) > 0:
+			_, err = c.payload(int64(len(b)))
+		default:
+			err = c.fill(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// endMessage ends the message in progress if all of it has been consumed, and
+// returns its type then.
+func (c *Conn) endMessage() MessageType {
+	if c.fin && c.left == 0 {
+		return c.asm.end()
+	}
+	return 0
+}
+
+// maxWhole keeps sums of lengths of a message in memory from overflowing an
+// int of 32 bits.
+const maxWhole = math.MaxInt / 8
+
+// wholeMessage reads the next message, appended to dst.
+func (c *Conn) wholeMessage(ctx context.Context, dst []byte) (MessageType, []byte, error) {
+	if err := c.nextMessage(ctx); err != nil {
+		return 0, nil, err
+	}
+	// Nearly every message is one frame, and has come whole.
+	if c.fin && c.part.Len() == 0 && int64(len(c.in.Unread())) >= c.left {
+		p, err := c.payload(c.left)
+		if err != nil {
+			return 0, nil, err
+		}
+		return c.endMessage(), append(dst, p...), nil
+	}
+	for {
+		if c.fin {
+			c.part.At(dst, c.left)
+		}
+		for c.left > 0 {
+			if err := c.collect(ctx, dst == nil); err != nil {
+				return 0, nil, err
+			}
+		}
+		if c.fin {
+			return c.endMessage(), c.part.Take(dst), nil
+		}
+		if err := c.nextFrame(ctx); err != nil {
+			return 0, nil, err
+		}
+	}
+}
+
+// collect adds some of the current frame's payload to the message. own says
+// that the message is to be returned in memory of its own.
+func (c *Conn) collect(ctx context.Context, own bool) error {
+	if c.part.Len() > maxWhole {
+		return messageTooBig("message too big")
+	}
+	if b := c.in.Unread(); len(b) > 0 {
+		p, err := c.payload(int64(len(b)))
+		if err != nil {
+			return err
+		}
+		known := int64(-1) // bytes to come of the message
+		if c.fin {
+			known = c.left
+		}
+		c.part.Append(p, known, own)
+		return nil
+	}
+	room := c.part.Room(c.left, c.fin, own)
+	if room == nil {
+		return c.fill(ctx)
+	}
+	n, err := c.readPayload(ctx, room)
+	if err == nil {
+		c.part.Extend(n)
+	}
+	return err
+}
+
+// readSome reads some bytes of the message in progress into p: none only if p
+// is empty or the message has ended.
+func (c *Conn) readSome(ctx context.Context, p []byte) (int, error) {
+	if c.part.Len() > 0 { // of a Read that was cancelled
+		return c.part.Read(p), nil
+	}
+	for len(p) > 0 {
+		if c.endMessage(); c.asm.typ == 0 {
+			break
+		}
+		var n int
+		var err error
+		switch room := min(int64(len(p)), c.left); {
+		case c.left == 0:
+			err = c.nextFrame(ctx)
+		case !c.in.Empty():
+			var b []byte
+			b, err = c.payload(int64(len(p)))
+			n = copy(p, b)
+		case room >= inbuf.Direct:
+			n, err = c.readPayload(ctx, p[:room])
+		default:
+			err = c.fill(ctx)
+		}
+		if err != nil {
+			return 0, err
+		}
+		if n > 0 {
+			c.endMessage()
+			return n, nil
+		}
+	}
+	return 0, nil
 }

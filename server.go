@@ -39,8 +39,12 @@ package websocket
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
+	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 )
@@ -212,4 +216,42 @@ func (u *Upgrader) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	go c.serve(handler)
+}
+
+// serve runs the application's handler for a connection and ends the
+// connection with it. The handler's own panic is its connection's end, not
+// the server's (http.Server does the same).
+func (c *Conn) serve(handler func(*Conn) error) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		// A panic, or runtime.Goexit, for which there is nothing to recover.
+		if v := recover(); v != nil && v != http.ErrAbortHandler {
+			c.cfg.Logger.Error("websocket: handler panicked", "remote", c.RemoteAddr(), "panic", v, "stack", string(debug.Stack()))
+		}
+		c.failWith(&CloseError{Code: StatusInternalError, cause: net.ErrClosed})
+	}()
+	err := handler(c)
+	if e, ok := err.(*CloseError); err == nil || ok && e == nil {
+		_ = c.Close(StatusNormalClosure, "")
+	} else {
+		c.failWith(c.verdict(err))
+	}
+	returned = true
+}
+
+// verdict turns the error that a handler returned into how its connection
+// ends, if it has not ended yet. The error's text goes to the log, not to the
+// peer.
+func (c *Conn) verdict(err error) *CloseError {
+	var e *CloseError
+	if errors.As(err, &e) && e != nil && e.Code.sendable() {
+		return &CloseError{Code: e.Code, Reason: strings.ToValidUTF8(e.Reason, "\uFFFD"), cause: net.ErrClosed}
+	}
+	if ended := c.ended(); ended == nil || !errors.Is(err, ended) {
+		c.cfg.Logger.Error("websocket: handler failed", "remote", c.RemoteAddr(), "error", err)
+	}
+	return &CloseError{Code: StatusInternalError, cause: fmt.Errorf("%w: %w", net.ErrClosed, err)}
 }
