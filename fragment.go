@@ -85,8 +85,11 @@ func (a *assembler) begin(h header) *CloseError {
 		return v
 	}
 	// Compared before it is added, so that no sum can overflow.
-	if a.limit >= 0 && h.length > a.limit-a.size || h.length > math.MaxInt64-a.size {
-		return messageTooBig("message too big")
+	if a.limit >= 0 {
+		if h.length > a.limit-a.size {
+			return messageTooBig("message too big")
+		}
+		a.size += h.length
 	}
 	if a.maxFrames >= 0 && a.frames >= a.maxFrames {
 		return messageTooBig("message of too many frames")
@@ -94,7 +97,6 @@ func (a *assembler) begin(h header) *CloseError {
 	if a.typ == 0 {
 		a.typ = MessageType(h.op)
 	}
-	a.size += h.length
 	a.frames++
 	return nil
 }
