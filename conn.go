@@ -239,7 +239,7 @@ func (c *Conn) Writer(ctx context.Context, typ MessageType) (io.WriteCloser, err
 	if err := c.writable(ctx, typ); err != nil {
 		return nil, err
 	}
-	hold, err := c.out.Begin(c.outer(ctx), c.abandon)
+	hold, err := c.out.Begin(c.outer(ctx), func() { c.abandon(contextEnded(ctx, "write")) })
 	if err != nil {
 		return nil, c.sendError(ctx, "write", err)
 	}
@@ -273,7 +273,7 @@ func (c *Conn) sendError(ctx context.Context, op string, err error) error {
 		<-c.shutting.Done()
 		return c.ended()
 	case err == sendq.ErrAbandoned:
-		c.abandon()
+		c.abandon(ErrWriterClosed)
 		return c.ended()
 	case err == sendq.ErrRevoked:
 		return ErrWriterClosed

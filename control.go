@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -120,7 +121,7 @@ func (e *CloseError) Error() string {
 		s += ": " + strconv.Quote(e.Reason)
 	}
 	if e.cause != nil && e.cause != net.ErrClosed {
-		s += ": " + e.cause.Error()
+		s += ": " + strings.TrimPrefix(e.cause.Error(), "websocket: ")
 	}
 	return s
 }
@@ -414,17 +415,26 @@ func lost(err error) *CloseError {
 // writeFailed is told by the queue that a write failed.
 func (c *Conn) writeFailed(err error) {
 	e := lost(err)
-	if errors.Is(err, sendq.ErrTorn) {
+	var torn *sendq.TornError
+	if errors.As(err, &torn) {
 		// This side's context cut a frame; the rest of it can never follow.
-		e = &CloseError{Code: StatusAbnormalClosure, cause: fmt.Errorf("write stopped inside a frame: %w", err)}
+		e = &CloseError{Code: StatusAbnormalClosure, cause: contextEnded(torn.Context, "write inside a frame")}
 	}
 	c.shut(&ending{err: e, cut: true}, nil)
 }
 
-// abandon ends the connection over a message that was begun and given up.
-func (c *Conn) abandon() {
-	c.failWith(&CloseError{Code: StatusInternalError, Reason: "message abandoned", cause: net.ErrClosed})
+// abandon ends the connection over a message that was begun and given up for
+// the reason why.
+func (c *Conn) abandon(why error) {
+	c.failWith(&CloseError{Code: StatusInternalError, Reason: "message abandoned", cause: asked{why}})
 }
+
+// asked is the cause of an end that this side wanted, with the reason why.
+type asked struct{ why error }
+
+func (e asked) Error() string        { return e.why.Error() }
+func (e asked) Is(target error) bool { return target == net.ErrClosed }
+func (e asked) Unwrap() error        { return e.why }
 
 // failWith ends the connection by this side's judgement: the peer is told,
 // and not asked for its Close (§7.1.7).

@@ -302,7 +302,7 @@ func (w *messageWriter) frame(p []byte, fin bool) error {
 func (w *messageWriter) abort(err error) error {
 	w.err = err
 	if w.sent {
-		w.c.abandon()
+		w.c.abandon(err)
 		w.err = w.c.outcome(err)
 	}
 	w.release()

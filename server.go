@@ -39,7 +39,6 @@ package websocket
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -253,5 +252,5 @@ func (c *Conn) verdict(err error) *CloseError {
 	if ended := c.ended(); ended == nil || !errors.Is(err, ended) {
 		c.cfg.Logger.Error("websocket: handler failed", "remote", c.RemoteAddr(), "error", err)
 	}
-	return &CloseError{Code: StatusInternalError, cause: fmt.Errorf("%w: %w", net.ErrClosed, err)}
+	return &CloseError{Code: StatusInternalError, cause: asked{err}}
 }

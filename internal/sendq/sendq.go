@@ -37,9 +37,16 @@ var (
 	ErrAbandoned = errors.New("sendq: hold abandoned")
 	// ErrRevoked is returned to the holder that lost its Hold.
 	ErrRevoked = errors.New("sendq: hold revoked")
-	// ErrTorn is joined with the reason when a frame was cut on the wire.
-	ErrTorn = errors.New("sendq: frame cut")
 )
+
+// A TornError is returned when the end of a context cut a frame that was
+// partly on the wire.
+type TornError struct{ Context context.Context }
+
+func (e *TornError) Error() string { return "sendq: frame cut: " + e.Context.Err().Error() }
+
+// Unwrap returns the error of the context.
+func (e *TornError) Unwrap() error { return e.Context.Err() }
 
 // A Queue is the way out of one connection. Init must be called first.
 type Queue struct {
@@ -77,8 +84,8 @@ func (q *Queue) Init(out transport.Conn, limit int, timeout time.Duration, faile
 // Write sends one frame. When it returns nil, the frame has been taken by
 // the connection, or is in the queue and will be without further calls. When
 // ctx ends before the first byte was taken, nothing is sent and the error is
-// ctx.Err(); when it ends later, the error is ErrTorn as well, and the
-// connection is of no more use. within is the Hold that the frame belongs
+// ctx.Err(); when it ends later, the error is a *TornError, and the connection
+// is of no more use. within is the Hold that the frame belongs
 // to, or nil for a message of its own.
 func (q *Queue) Write(ctx context.Context, head, payload []byte, within *Hold) error {
 	size := len(head) + len(payload)
@@ -120,7 +127,7 @@ func (q *Queue) Write(ctx context.Context, head, payload []byte, within *Hold) e
 		return ctx.Err()
 	}
 	if ctx.Err() != nil {
-		err = errors.Join(ErrTorn, ctx.Err())
+		err = &TornError{ctx}
 	}
 	q.die()
 	q.mu.Unlock()
