@@ -21,7 +21,7 @@ func (m *Message) Len() int { return len(m.buf) }
 // that has the room.
 func (m *Message) At(dst []byte, size int64) {
 	if len(m.buf) == 0 && size <= int64(cap(dst)-len(dst)) {
-		m.buf, m.atDst = dst[len(dst):len(dst)], true
+		m.buf, m.atDst = dst[len(dst):], true
 	}
 }
 
