@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	mathrand "math/rand/v2"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -105,82 +104,6 @@ func TestM04Alignments(t *testing.T) {
 			p.WritePieces(slices.Collect(slices.Chunk(frames, piece))...)
 			<-checked
 		}
-	})
-}
-
-// C-05: with a socket that takes nothing, 4 KiB of Pongs are kept in order;
-// beyond that the newest Ping is the one that is answered.
-func TestC05PongsCoalesce(t *testing.T) {
-	const rule = "C-05: one Pong each, in order, up to 4 KiB that the socket has not taken; then the newest"
-	const pings, size = 3000, 100
-	send := func(p *conformance.Peer) {
-		for i := range pings {
-			p.WritePieces(conformance.MaskedFrame(0x89, [4]byte{}, fmt.Appendf(nil, "%0*d", size, i)))
-		}
-	}
-	// receive returns how many came, and how many before the first gap.
-	receive := func(p *conformance.Peer) (received, kept int) {
-		for last := -1; last < pings-1; {
-			f, ok := p.Next()
-			if !ok {
-				return received, kept
-			}
-			var n int
-			if _, err := fmt.Sscanf(string(f.Payload), "%d", &n); err != nil || f.Op != 0xa || n <= last {
-				t.Errorf("received %v after the Pong of Ping %d", f, last)
-				return received, kept
-			}
-			if n == received {
-				kept++
-			}
-			received++
-			last = n
-		}
-		return received, kept
-	}
-	t.Run("memory", func(t *testing.T) {
-		inLab(t, websocket.Config{}, func(t *testing.T, l *lab) {
-			const socket = 1 << 10
-			l.tune = func(c *memconn.Conn) { c.SetBuffer(socket) }
-			p, c := l.open(rule)
-			readingOn(c)
-			send(p)
-			synctest.Wait()
-			received, kept := receive(p)
-			if kept < 4<<10/(size+2) {
-				t.Errorf("only %d Pongs came before the first gap", kept)
-			}
-			if most := (socket+4<<10)/(size+2) + 2; received > most {
-				t.Errorf("%d Pongs were kept, more than %d", received, most)
-			}
-			p.WantOpen()
-		})
-	})
-	// Sockets take part of a frame, and the rest follows when they can.
-	onSockets(t, rule, 4<<10, func(t *testing.T, p *conformance.Peer, _ *websocket.Conn) {
-		send(p)
-		if received, _ := receive(p); received < 4<<10/(size+2) {
-			t.Errorf("only %d Pongs came", received)
-		}
-		p.WantOpen()
-	})
-}
-
-// C-05: 4 KiB of Pongs are 32 of the largest, however few reads brought their
-// Pings.
-func TestC05PongsOfOneRead(t *testing.T) {
-	inLab(t, websocket.Config{}, func(t *testing.T, l *lab) {
-		p, c := l.open("C-05: every Ping has its own Pong")
-		readingOn(c)
-		var pings []byte
-		for i := range 32 {
-			pings = append(pings, conformance.MaskedFrame(0x89, [4]byte{1, 2, 3, 4}, fmt.Appendf(nil, "%0125d", i))...)
-		}
-		p.WritePieces(pings)
-		for i := range 32 {
-			p.Want(fmt.Sprintf("8a 7d %x", fmt.Appendf(nil, "%0125d", i)))
-		}
-		p.WantOpen()
 	})
 }
 
@@ -335,38 +258,6 @@ func TestG06StreamedMessage(t *testing.T) {
 	})
 }
 
-// G-09: many fragments cost what their bytes cost.
-func TestG09ManyFragments(t *testing.T) {
-	const size, fragment = 4 << 20, 64
-	var frames []byte
-	for i := range size / fragment {
-		b0 := byte(0)
-		if i == 0 {
-			b0 = 1
-		}
-		if i == size/fragment-1 {
-			b0 |= 0x80
-		}
-		frames = append(frames, conformance.MaskedFrame(b0, [4]byte{1, 2, 3, 4}, bytes.Repeat([]byte("a"), fragment))...)
-	}
-	inLab(t, websocket.Config{ReadLimit: size, MaxFragments: -1}, func(t *testing.T, l *lab) {
-		p, c := l.open("G-09: 65536 fragments are linear in time and memory")
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		go p.Conn().Write(frames)
-		_, data, err := c.Read(context.Background())
-		runtime.ReadMemStats(&after)
-		if err != nil || len(data) != size {
-			t.Fatalf("%d bytes, %v", len(data), err)
-		}
-		// Doubling up to the size and a copy are linear; a copy per
-		// fragment would be 128 GiB.
-		if got := after.TotalAlloc - before.TotalAlloc; got > 8*size {
-			t.Errorf("allocated %d bytes for a message of %d", got, size)
-		}
-	})
-}
-
 // U-12: text that is no text is refused, and nothing of it is sent.
 func TestU12InvalidTextIsRefused(t *testing.T) {
 	ctx := context.Background()
@@ -440,111 +331,6 @@ func TestS07PayloadIsTaken(t *testing.T) {
 		}()
 		synctest.Wait()
 		p.Want("82 7e ea60 rep(61,60000)")
-	})
-}
-
-// K-21: a Close waits for what was accepted before it.
-func TestK21CloseIsLast(t *testing.T) {
-	inLab(t, websocket.Config{}, func(t *testing.T, l *lab) {
-		l.tune = func(c *memconn.Conn) { c.SetBuffer(1 << 10) }
-		p, c := l.open("K-21: a Close does not overtake or split a message")
-		readingOn(c)
-		go c.Write(context.Background(), websocket.Binary, bytes.Repeat([]byte("a"), 1<<20))
-		synctest.Wait()
-		start := time.Now()
-		if err := c.Close(1000, ""); err != nil {
-			t.Errorf("Close: %v", err)
-		}
-		wantElapsed(t, start, 0)
-		p.Want("82 7f 0000000000100000 rep(61,1048576) 88 02 03e8")
-		p.Write("88 82 z 03e8")
-		p.WantEOF()
-	})
-}
-
-// L-09: what is written and not taken is bounded; then Write waits, and a
-// write of which nothing has been sent can be taken back.
-func TestL09BackPressure(t *testing.T) {
-	inLab(t, websocket.Config{WriteTimeout: -1}, func(t *testing.T, l *lab) {
-		p, c := l.open("L-09: a slow peer is back-pressure")
-		readingOn(c)
-		go c.Write(context.Background(), websocket.Text, bytes.Repeat([]byte("a"), 100_000))
-		synctest.Wait() // it fills the socket
-		start := time.Now()
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		accepted := 0
-		var err error
-		for err == nil && accepted < 1000 {
-			if err = c.Write(ctx, websocket.Binary, bytes.Repeat([]byte{byte(accepted)}, 8<<10)); err == nil {
-				accepted++
-			}
-		}
-		wantElapsed(t, start, time.Second)
-		if most := 256 << 10 / (8 << 10); accepted > most {
-			t.Errorf("%d writes of 8 KiB were accepted, more than %d", accepted, most)
-		}
-		var closed *websocket.CloseError
-		if !errors.Is(err, context.DeadlineExceeded) || errors.As(err, &closed) {
-			t.Errorf("L-19: the write that waited returned %v", err)
-		}
-		p.Want("81 7f 00000000000186a0 rep(61,100000)")
-		for i := range accepted {
-			p.Want(fmt.Sprintf("82 7e 2000 rep(%02x,8192)", i))
-		}
-		p.WantNothing()
-		p.WantOpen()
-	})
-}
-
-// L-12: memory follows the bytes that came, not those that are announced.
-func TestL12AnnouncedLengths(t *testing.T) {
-	const n = 1000
-	inLab(t, websocket.Config{ReadLimit: 1 << 20}, func(t *testing.T, l *lab) {
-		var peers []*conformance.Peer
-		for range n {
-			p, c := l.open("L-12: nothing is reserved for an announced length")
-			readingOn(c)
-			peers = append(peers, p)
-		}
-		synctest.Wait()
-		heap := func() uint64 {
-			var m runtime.MemStats
-			runtime.GC()
-			runtime.ReadMemStats(&m)
-			return m.HeapAlloc
-		}
-		before := heap()
-		for _, p := range peers {
-			p.Write("82 ff 0000000000100000 z 61")
-		}
-		synctest.Wait()
-		if after := heap(); after > before+n*(16<<10) {
-			t.Errorf("%d bytes per connection for an announced MiB", (after-before)/n)
-		}
-	})
-}
-
-// L-16: fragments without bytes cost no memory, and their number is bounded.
-func TestL16EmptyFragments(t *testing.T) {
-	inLab(t, websocket.Config{}, func(t *testing.T, l *lab) {
-		p, c := l.open("L-16: empty fragments use no memory")
-		end := readingOn(c)
-		fragments := bytes.Repeat([]byte{0, 0x80, 0, 0, 0, 0}, 16_000)
-		p.Write("01 80 z")
-		synctest.Wait()
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		p.Conn().Write(fragments)
-		synctest.Wait()
-		runtime.ReadMemStats(&after)
-		if got := after.TotalAlloc - before.TotalAlloc; got > 256<<10 {
-			t.Errorf("16000 empty fragments took %d bytes", got)
-		}
-		p.WantOpen()
-		p.Conn().Write(fragments)
-		p.WantFail(1009)
-		wantClosed(t, <-end, 1009, false)
 	})
 }
 
@@ -738,22 +524,6 @@ func TestL20PartlyReadMessages(t *testing.T) {
 	})
 }
 
-// a limit of 0 is the default and not none.
-func TestX16Limits(t *testing.T) {
-	for limit, over := range map[int64]string{
-		0:     "82 ff 0000000000100001 z",
-		1:     "82 82 z",
-		65536: "82 ff 0000000000010001 z",
-	} {
-		inLab(t, websocket.Config{ReadLimit: limit}, func(t *testing.T, l *lab) {
-			p, c := l.open(fmt.Sprintf("X-16: what ReadLimit %d means", limit))
-			readingOn(c)
-			p.Write(over)
-			p.WantFail(1009)
-		})
-	}
-}
-
 // CloseRead refuses data with 1003.
 func TestX02CloseRead(t *testing.T) {
 	for _, in := range []string{"81 81 z 61", "82 80 z", "01 80 z"} {
@@ -770,25 +540,6 @@ func TestX02CloseRead(t *testing.T) {
 			p.Close()
 			<-c.Context().Done()
 			wantClosed(t, context.Cause(c.Context()), 1003, false)
-		})
-	}
-}
-
-// onSockets calls f with a connection over TCP, and one over TLS, whose
-// sockets take about size bytes unless that is 0. The connection is being
-// read.
-func onSockets(t *testing.T, rule string, size int, f func(t *testing.T, p *conformance.Peer, c *websocket.Conn)) {
-	for name, secure := range map[string]bool{"TCP": false, "TLS": true} {
-		t.Run(name, func(t *testing.T) {
-			conns := make(chan *websocket.Conn, 1)
-			b := loopback(t, &websocket.Upgrader{Handler: func(c *websocket.Conn) error {
-				conns <- c
-				return <-readingOn(c)
-			}}, secure, size)
-			defer b.stop()
-			p := b.peer(rule)
-			defer p.Close()
-			f(t, p, <-conns)
 		})
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -22,106 +21,6 @@ import (
 	"github.com/sockeye-ws/websocket/internal/conformance"
 	"github.com/sockeye-ws/websocket/internal/memconn"
 )
-
-// A lab is a bench in a bubble whose connections are the test's own: the
-// handler hands them over and returns when they have ended.
-type lab struct {
-	*bench
-	conns chan *websocket.Conn
-	peers []*conformance.Peer
-	given []*websocket.Conn
-}
-
-func inLab(t *testing.T, config websocket.Config, f func(t *testing.T, l *lab)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		l := &lab{conns: make(chan *websocket.Conn)}
-		if config.Logger == nil {
-			config.Logger = slog.New(slog.DiscardHandler)
-		}
-		l.bench = inMemory(t, &websocket.Upgrader{Config: config, Handler: func(c *websocket.Conn) error {
-			l.conns <- c
-			<-c.Context().Done()
-			return nil
-		}})
-		defer func() {
-			for _, p := range l.peers {
-				p.Close()
-			}
-			for _, c := range l.given {
-				c.CloseNow()
-			}
-			l.stop()
-		}()
-		f(t, l)
-	})
-}
-
-// open opens a connection and returns both of its ends.
-func (l *lab) open(rule string) (*conformance.Peer, *websocket.Conn) {
-	l.t.Helper()
-	p := l.peer(rule)
-	c := <-l.conns
-	l.peers, l.given = append(l.peers, p), append(l.given, c)
-	return p, c
-}
-
-// reading keeps a read pending on c until the connection ends, and sends
-// what it returned.
-func readingOn(c *websocket.Conn) <-chan error {
-	end := make(chan error, 1)
-	go func() {
-		for {
-			if _, _, err := c.Read(context.Background()); err != nil {
-				end <- err
-				return
-			}
-		}
-	}()
-	return end
-}
-
-// wantClosed checks the code and the side of an error.
-func wantClosed(t *testing.T, err error, code websocket.StatusCode, remote bool) *websocket.CloseError {
-	t.Helper()
-	var closed *websocket.CloseError
-	if !errors.As(err, &closed) {
-		t.Fatalf("the error is %v, not a CloseError", err)
-	}
-	if closed.Code != code || closed.Remote != remote {
-		t.Errorf("the error is %#v; want code %d, remote %v", closed, code, remote)
-	}
-	return closed
-}
-
-// wantElapsed checks that exactly this much time has passed.
-func wantElapsed(t *testing.T, start time.Time, want time.Duration) {
-	t.Helper()
-	if got := time.Since(start); got != want {
-		t.Errorf("took %v, want exactly %v", got, want)
-	}
-}
-
-// ends are ways in which a connection comes to its end, as a peer sees them.
-var ends = []struct {
-	name   string
-	end    func(p *conformance.Peer, c *websocket.Conn)
-	code   websocket.StatusCode
-	remote bool
-}{
-	{"the peer closes", func(p *conformance.Peer, c *websocket.Conn) { p.Write("88 85 z 03e9 627965"); p.WantClean("03e9") }, 1001, true},
-	{"the peer closes without a code", func(p *conformance.Peer, c *websocket.Conn) { p.Write("88 80 z"); p.WantClean("") }, 1005, true},
-	{"the peer breaks a rule", func(p *conformance.Peer, c *websocket.Conn) { p.Write("c1 80 z"); p.WantFail(1002) }, 1002, false},
-	{"the peer ends the stream", func(p *conformance.Peer, c *websocket.Conn) { p.Fin(); p.WantDrop() }, 1006, true},
-	{"the transport is reset", func(p *conformance.Peer, c *websocket.Conn) { p.Conn().(*memconn.Conn).Reset() }, 1006, true},
-	{"Close", func(p *conformance.Peer, c *websocket.Conn) {
-		c.Close(4000, "done")
-		p.Want("88 06 0fa0 646f6e65")
-		p.Write("88 82 z 0fa0")
-		p.WantEOF()
-	}, 4000, false},
-	{"CloseNow", func(p *conformance.Peer, c *websocket.Conn) { c.CloseNow() }, 1006, false},
-}
 
 // K-08, K-23: whatever ends the connection, one Close frame at most is on the
 // wire (the peer sees to that), every call of every method returns the same
@@ -513,111 +412,6 @@ func TestL08Drain(t *testing.T) {
 	}
 }
 
-// L-05, X-10: a peer that takes nothing is cut when the time is over, and no
-// Close frame tries to get through.
-func TestL05WriteTimeout(t *testing.T) {
-	for _, test := range []struct {
-		name            string
-		configured, got time.Duration
-	}{
-		{"the default is 10 s", 0, 10 * time.Second},
-		{"as configured", 2 * time.Second, 2 * time.Second},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			inLab(t, websocket.Config{WriteTimeout: test.configured}, func(t *testing.T, l *lab) {
-				p, c := l.open("L-05: a write without progress ends the connection")
-				end := readingOn(c)
-				start := time.Now()
-				for context.Cause(c.Context()) == nil {
-					if err := c.Write(context.Background(), websocket.Binary, make([]byte, 32<<10)); err != nil {
-						wantTimeout(t, err)
-					}
-				}
-				wantElapsed(t, start, test.got)
-				wantTimeout(t, <-end)
-				wantTimeout(t, c.Write(context.Background(), websocket.Binary, nil))
-				frames, err := p.Rest()
-				for _, f := range frames {
-					if f.Op == 8 {
-						t.Errorf("X-10: a Close frame after a write that timed out: %v", f)
-					}
-				}
-				if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
-					t.Error("X-10: the transport has not ended")
-				}
-			})
-		})
-	}
-	t.Run("progress counts", func(t *testing.T) {
-		inLab(t, websocket.Config{WriteTimeout: 2 * time.Second}, func(t *testing.T, l *lab) {
-			p, c := l.open("L-05: a slow peer is not a dead one")
-			readingOn(c)
-			written := make(chan error)
-			go func() { written <- c.Write(context.Background(), websocket.Binary, make([]byte, 1<<20)) }()
-			for range 16 {
-				time.Sleep(1900 * time.Millisecond)
-				if _, err := io.ReadFull(p.Conn(), make([]byte, 64<<10)); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := <-written; err != nil {
-				t.Errorf("the write failed: %v", err)
-			}
-		})
-	})
-}
-
-func wantTimeout(t *testing.T, err error) {
-	t.Helper()
-	wantClosed(t, err, 1006, true)
-	var timeout net.Error
-	if !errors.Is(err, os.ErrDeadlineExceeded) || !errors.As(err, &timeout) || !timeout.Timeout() {
-		t.Errorf("%v is no time-out", err)
-	}
-}
-
-// a transport that refuses a write has lost the connection.
-func TestX10WriteFails(t *testing.T) {
-	broken := errors.New("the cable is cut")
-	inLab(t, websocket.Config{}, func(t *testing.T, l *lab) {
-		var server *memconn.Conn
-		l.tune = func(c *memconn.Conn) { server = c }
-		_, c := l.open("X-10: a write that fails is a lost connection")
-		end := readingOn(c)
-		server.FailWriteAfter(0, broken)
-		c.Write(context.Background(), websocket.Text, []byte("hi"))
-		err := <-end
-		wantClosed(t, err, 1006, true)
-		if !errors.Is(err, broken) {
-			t.Errorf("the cause of %v is not %v", err, broken)
-		}
-	})
-}
-
-// L-18: a peer that sends Pings and reads nothing has the time of a write
-// that makes no progress, and costs no memory.
-func TestL18PingsWithoutReading(t *testing.T) {
-	inLab(t, websocket.Config{}, func(t *testing.T, l *lab) {
-		l.tune = func(c *memconn.Conn) { c.SetBuffer(4 << 10) }
-		p, c := l.open("L-18: writing must not block reading for ever")
-		end := readingOn(c)
-		start := time.Now()
-		const perWrite = 1000
-		pings := bytes.Repeat([]byte{0x89, 0x84, 0, 0, 0, 0, 1, 2, 3, 4}, perWrite)
-		p.Conn().SetDeadline(time.Time{})
-		for range 1_000_000 / perWrite {
-			if _, err := p.Conn().Write(pings); err != nil {
-				break
-			}
-		}
-		wantTimeout(t, <-end)
-		if d := time.Since(start); d > 10*time.Second {
-			t.Errorf("took %v, more than WriteTimeout", d)
-		}
-		<-c.Context().Done()
-	})
-}
-
 // B-06: what browsers do every day is no news.
 func TestB06NothingLogged(t *testing.T) {
 	for _, how := range ends {
@@ -700,4 +494,23 @@ func TestX18ReasonsOfTheLibrary(t *testing.T) {
 			}
 		})
 	}
+}
+
+// K-21: a Close waits for what was accepted before it.
+func TestK21CloseIsLast(t *testing.T) {
+	inLab(t, websocket.Config{}, func(t *testing.T, l *lab) {
+		l.tune = func(c *memconn.Conn) { c.SetBuffer(1 << 10) }
+		p, c := l.open("K-21: a Close does not overtake or split a message")
+		readingOn(c)
+		go c.Write(context.Background(), websocket.Binary, bytes.Repeat([]byte("a"), 1<<20))
+		synctest.Wait()
+		start := time.Now()
+		if err := c.Close(1000, ""); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+		wantElapsed(t, start, 0)
+		p.Want("82 7f 0000000000100000 rep(61,1048576) 88 02 03e8")
+		p.Write("88 82 z 03e8")
+		p.WantEOF()
+	})
 }

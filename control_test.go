@@ -12,8 +12,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 	"unicode/utf8"
 
+	"github.com/sockeye-ws/websocket/internal/memconn"
 	"github.com/sockeye-ws/websocket/internal/sendq"
 )
 
@@ -191,9 +194,9 @@ func kindsOfEnd() []struct {
 		{"write failed", endBy(func(c *Conn) { c.writeFailed(reset) }),
 			"websocket: connection lost: " + reset.Error(), []error{syscall.ECONNRESET}, reset},
 		{"frame cut by a context", cut,
-			"websocket: connection cut: " + cut.cause.Error(), []error{context.Canceled, failure}, cut.cause},
+			"websocket: connection cut: write inside a frame: context canceled: boom", []error{context.Canceled, failure}, cut.cause},
 		{"message abandoned", abandoned,
-			`websocket: closed with 1011 (internal error): "message abandoned": ` + abandoned.cause.Error(), []error{net.ErrClosed, ErrWriterClosed}, abandoned.cause},
+			`websocket: closed with 1011 (internal error): "message abandoned": write: the writer is closed`, []error{net.ErrClosed, ErrWriterClosed}, abandoned.cause},
 	}
 }
 
@@ -249,5 +252,99 @@ func TestX18VerdictsSayNothingOfThePeer(t *testing.T) {
 	_, d := parseClose([]byte("\x03\xe8\xff"))
 	if reason(a) == "" || reason(a) != reason(b) || reason(c) == "" || reason(c) != reason(d) {
 		t.Errorf("%q, %q; %q, %q", reason(a), reason(b), reason(c), reason(d))
+	}
+}
+
+// halfless is a connection without a half-close.
+type halfless struct{ net.Conn }
+
+func TestWithoutHalfClose(t *testing.T) {
+	// Invariant 10, on a connection of a wrapped listener: what the peer has
+	// on its way is read until it is quiet, within the bounds of L-08.
+	tests := []struct {
+		name  string
+		sends int           // how many times the peer goes on
+		every time.Duration // after its Close
+		bytes int
+		over  time.Duration
+	}{
+		{"a quiet peer", 0, 0, 0, quietTime},
+		{"a peer that goes on for a while", 3, 90 * time.Millisecond, 10, 3*90*time.Millisecond + quietTime},
+		{"a peer that goes on for ever", 1000, 90 * time.Millisecond, 10, drainTime},
+		{"a peer that sends too much", 1000, time.Millisecond, 1 << 20, 4 * time.Millisecond},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				here, peer := memconn.Pair()
+				peer.SetBuffer(1 << 20)
+				c := newConn(halfless{here}, nil, &Config{WriteTimeout: time.Second}, "", nil)
+				peer.Write(wire(t, "88 82 z 03e8"))
+				_, _, err := c.Read(t.Context())
+				if e, ok := err.(*CloseError); !ok || e.Code != StatusNormalClosure || !e.Remote {
+					t.Errorf("Read: %v", err)
+				}
+				start := time.Now()
+				gone := make(chan struct{})
+				go func() {
+					defer close(gone)
+					for range tt.sends {
+						time.Sleep(tt.every)
+						if _, err := peer.Write(make([]byte, tt.bytes)); err != nil {
+							return
+						}
+					}
+				}()
+				<-c.Context().Done()
+				if d := time.Since(start); d != tt.over {
+					t.Errorf("over after %v, want %v", d, tt.over)
+				}
+				got, err := io.ReadAll(peer)
+				if want := wire(t, "88 02 03e8"); !bytes.Equal(got, want) || err != nil {
+					t.Errorf("the peer reads %x, %v, want %x and the end", got, err, want)
+				}
+				<-gone
+			})
+		})
+	}
+}
+
+func TestPingOnABrokenConnection(t *testing.T) {
+	c, s := play(&Config{WriteTimeout: time.Second}, nil)
+	s.broken = syscall.EPIPE
+	_, err := c.Ping(t.Context())
+	if !errors.Is(err, syscall.EPIPE) || err != c.ended() {
+		t.Errorf("Ping: %v, ended by %v", err, c.ended())
+	}
+	<-c.Context().Done()
+}
+
+func TestC09Pongs(t *testing.T) {
+	// Of several pings, a pong answers its own and those before it (§5.5.3);
+	// any other payload answers none.
+	c, _ := play(&Config{}, nil)
+	defer c.CloseNow()
+	var pings []*ping
+	for id := range uint64(4) {
+		pings = append(pings, &ping{id: id + 1, answered: make(chan struct{})})
+	}
+	c.pings = pings
+	for _, step := range []struct {
+		payload string
+		want    string
+	}{
+		{"", "0000"}, {"0000000000000000", "0000"}, {"0000000000000005", "0000"}, {"01", "0000"},
+		{"000000000000000200", "0000"}, {"00000000000002", "0000"}, {"0200000000000000", "0000"},
+		{"0000000000000002", "1100"}, {"0000000000000001", "1100"}, {"0000000000000002", "1100"},
+		{"0000000000000004", "1111"}, {"0000000000000003", "1111"},
+	} {
+		c.gotPong(wire(t, step.payload))
+		got := ""
+		for _, p := range pings {
+			got += map[bool]string{true: "1", false: "0"}[p.isAnswered()]
+		}
+		if got != step.want {
+			t.Fatalf("after a pong with %q: %s, want %s", step.payload, got, step.want)
+		}
 	}
 }

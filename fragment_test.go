@@ -2,10 +2,14 @@ package websocket
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"math"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 	"unicode/utf8"
 )
 
@@ -323,5 +327,73 @@ func TestU08EarliestByte(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+func TestWriterUsedByTwo(t *testing.T) {
+	// A Writer is for one goroutine: a call inside of another one is told so
+	// and does nothing.
+	c, s := play(&Config{WriteTimeout: time.Second}, nil)
+	w, err := c.Writer(t.Context(), Text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := w.(*messageWriter)
+	used.used.Store(true)
+	if n, err := w.Write([]byte("x")); n != 0 || err != errWriterUsed {
+		t.Errorf("Write: %d, %v", n, err)
+	}
+	if err := w.Close(); err != errWriterUsed {
+		t.Errorf("Close: %v", err)
+	}
+	used.used.Store(false)
+	if _, err := w.Write([]byte("hi")); err != nil {
+		t.Error(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+	if want := wire(t, "81 02 6869"); !bytes.Equal(s.out, want) {
+		t.Errorf("sent %x, want %x", s.out, want)
+	}
+	c.CloseNow()
+	<-c.Context().Done()
+}
+
+func TestWriterOnABrokenConnection(t *testing.T) {
+	big := make([]byte, 3*frameSize)
+	tests := []struct {
+		name string
+		last func(w io.WriteCloser) error
+	}{
+		{"Close", func(w io.WriteCloser) error { return w.Close() }},
+		{"a large Write", func(w io.WriteCloser) error { _, err := w.Write(big); return err }},
+		{"a Write that fills a frame", func(w io.WriteCloser) error {
+			_, err := w.Write(big[:1])
+			for err == nil {
+				_, err = w.Write(big[:100])
+			}
+			return err
+		}},
+	}
+	for _, tt := range tests {
+		c, s := play(&Config{WriteTimeout: time.Second}, nil)
+		w, err := c.Writer(t.Context(), Binary)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.mu.Lock()
+		s.broken = syscall.EPIPE
+		s.mu.Unlock()
+		if err := tt.last(w); !errors.Is(err, syscall.EPIPE) || err != c.ended() {
+			t.Errorf("%s: %v, ended by %v", tt.name, err, c.ended())
+		}
+		if _, err := w.Write(big); err != c.ended() {
+			t.Errorf("%s: a later Write: %v", tt.name, err)
+		}
+		if err := w.Close(); err != c.ended() {
+			t.Errorf("%s: a later Close: %v", tt.name, err)
+		}
+		<-c.Context().Done()
 	}
 }

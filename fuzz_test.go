@@ -413,7 +413,8 @@ type script struct {
 	cut    bool // atCut has been called at this one
 	taken  int  // bytes read before the end of the connection
 	out    []byte
-	ended  bool // by CloseWrite or Close
+	broken error // what Write returns, if not nil
+	ended  bool  // by CloseWrite or Close
 	wrong  error
 }
 
@@ -452,6 +453,9 @@ func (s *script) Write(p []byte) (int, error) {
 	if s.ended {
 		s.wrong = errors.New("written after the end")
 		return 0, net.ErrClosed
+	}
+	if s.broken != nil {
+		return 0, s.broken
 	}
 	s.out = append(s.out, p...)
 	return len(p), nil

@@ -1,12 +1,17 @@
 package websocket
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/base64"
 	"errors"
+	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestR01AcceptKey(t *testing.T) {
@@ -131,6 +136,131 @@ func TestR06R07Response(t *testing.T) {
 		}
 		if err != nil && strings.ContainsAny(err.Error(), "\r\n\x00\x7f") {
 			t.Errorf("%s: %q is in the error unescaped: %v", tt.id, tt.headers, err)
+		}
+	}
+}
+
+// baseRequest is a valid handshake, changed.
+func baseRequest(change func(r *http.Request)) *http.Request {
+	r, err := http.NewRequest("GET", "http://example.com/ws", nil)
+	if err != nil {
+		panic(err)
+	}
+	for name, value := range map[string]string{
+		"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+	} {
+		r.Header.Set(name, value)
+	}
+	if change != nil {
+		change(r)
+	}
+	return r
+}
+
+func TestCheckRequest(t *testing.T) {
+	// H-01 to H-11: the first check that fails decides, so each row has the
+	// faults of the rows below as well.
+	faults := []struct {
+		id     string
+		status int
+		header string // that must be in the answer
+		change func(r *http.Request)
+	}{
+		{"H-11", 400, "", func(r *http.Request) { r.ContentLength = 5 }},
+		{"H-11", 400, "", func(r *http.Request) { r.ContentLength, r.TransferEncoding = 0, []string{"chunked"} }},
+		{"H-09", 400, "", func(r *http.Request) { r.Header["Sec-Websocket-Key"] = []string{"hello"} }},
+		{"H-08", 400, "", func(r *http.Request) { delete(r.Header, "Sec-Websocket-Key") }},
+		{"H-06", 426, "Sec-Websocket-Version", func(r *http.Request) { r.Header["Sec-Websocket-Version"] = []string{"8"} }},
+		{"H-07", 400, "Sec-Websocket-Version", func(r *http.Request) { r.Header["Sec-Websocket-Version"] = []string{"13", "13"} }},
+		{"H-05", 400, "Sec-Websocket-Version", func(r *http.Request) { delete(r.Header, "Sec-Websocket-Version") }},
+		{"H-04", 400, "", func(r *http.Request) { delete(r.Header, "Connection") }},
+		{"H-03", 426, "Upgrade", func(r *http.Request) { delete(r.Header, "Upgrade") }},
+		{"H-02", 426, "Upgrade", func(r *http.Request) { r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.0", 1, 0 }},
+		{"HTTP/2", 400, "", func(r *http.Request) { r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0 }},
+		{"HTTP/3", 400, "", func(r *http.Request) { r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/3.0", 3, 0 }},
+		{"H-01", 405, "Allow", func(r *http.Request) { r.Method = "get" }},
+	}
+	if refused := checkRequest(baseRequest(nil)); refused != nil {
+		t.Fatalf("BASE: %v", refused)
+	}
+	if refused := checkRequest(baseRequest(func(r *http.Request) { r.ProtoMinor = 2 })); refused != nil {
+		t.Errorf("HTTP/1.2: %v", refused)
+	}
+	all := baseRequest(nil)
+	for _, fault := range faults {
+		fault.change(all)
+		for _, r := range []*http.Request{baseRequest(fault.change), all} {
+			e := checkRequest(r)
+			if e == nil || e.Status != fault.status || e.Reason == "" || fault.header != "" && e.Header.Get(fault.header) == "" || fault.header == "" && e.Header != nil {
+				t.Errorf("%s: %#v, want %d with %q", fault.id, e, fault.status, fault.header)
+			}
+		}
+	}
+}
+
+// A grounded connection fails at one of its calls.
+type grounded struct {
+	mill
+	at     string
+	calls  []string
+	closed bool
+}
+
+var errGrounded = errors.New("boom")
+
+func (g *grounded) call(name string) error {
+	g.calls = append(g.calls, name)
+	if strings.Join(g.calls, ", ") == g.at {
+		return errGrounded
+	}
+	return nil
+}
+
+func (g *grounded) SetDeadline(time.Time) error { return g.call("deadline") }
+func (g *grounded) Close() error                { g.closed = true; return nil }
+func (g *grounded) Write(p []byte) (int, error) { return len(p), g.call("write") }
+
+// A runway hijacks to a given connection.
+type runway struct {
+	*httptest.ResponseRecorder
+	conn net.Conn
+}
+
+func (w runway) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return w.conn, bufio.NewReadWriter(bufio.NewReader(w.conn), bufio.NewWriter(w.conn)), nil
+}
+
+func TestUpgradeThatCannotAnswer(t *testing.T) {
+	for _, at := range []string{"deadline", "deadline, write", "deadline, write, deadline"} {
+		g := &grounded{at: at}
+		u := &Upgrader{Handler: func(*Conn) error { t.Error("served"); return nil }}
+		c, err := u.Upgrade(runway{httptest.NewRecorder(), g}, baseRequest(nil))
+		var refused *HandshakeError
+		if c != nil || !errors.Is(err, errGrounded) || errors.As(err, &refused) || !g.closed {
+			t.Errorf("fails at %s: %v, %v, closed %v", at, c, err, g.closed)
+		}
+		g = &grounded{at: at}
+		u.ServeHTTP(runway{httptest.NewRecorder(), g}, baseRequest(nil))
+		if !g.closed {
+			t.Errorf("ServeHTTP fails at %s, and keeps the connection", at)
+		}
+	}
+}
+
+func TestMisusedUpgraders(t *testing.T) {
+	// S-11: what is wrong goes to the log, not to the peer.
+	for name, u := range map[string]*Upgrader{
+		"no handler":      {},
+		"malformed list":  {Handler: func(*Conn) error { return nil }, Origins: []string{"*"}},
+		"Open gives none": {Open: func(*http.Request, http.Header) (func(*Conn) error, error) { return nil, nil }},
+	} {
+		var log strings.Builder
+		u.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		g := &grounded{}
+		w := runway{httptest.NewRecorder(), g}
+		u.ServeHTTP(w, baseRequest(nil))
+		if w.Code != 500 || strings.TrimSpace(w.Body.String()) != http.StatusText(500) || len(g.calls) > 0 || !strings.Contains(log.String(), "level=ERROR") {
+			t.Errorf("%s: %d %q, calls %q, log %q", name, w.Code, w.Body, g.calls, log.String())
 		}
 	}
 }
