@@ -189,10 +189,8 @@ func (c *Conn) CloseRead() {
 		return
 	}
 	go func() {
-		for !c.turn.Take(turnClose) {
-			if c.waitFor(context.Background(), "read", nil, c.turn.Freed()) != nil {
-				return
-			}
+		if c.claimTurn(context.Background(), turnClose) != nil {
+			return
 		}
 		defer c.giveTurn()
 		_, _, err := c.nextData(context.Background(), nil)
@@ -366,9 +364,20 @@ func (c *Conn) takeTurn(ctx context.Context) error {
 	if c.turn.Holder() == turnRead {
 		return c.outcome(ErrConcurrentRead)
 	}
-	claim := c.turn.Claim(turnRead)
-	if claim == nil {
-		return c.outcome(ErrConcurrentRead)
+	return c.claimTurn(ctx, turnRead)
+}
+
+// claimTurn waits to be the next who reads.
+func (c *Conn) claimTurn(ctx context.Context, as int32) error {
+	claim := c.turn.Claim(as)
+	for claim == nil { // a read that has been waiting comes first
+		if as == turnRead {
+			return c.outcome(ErrConcurrentRead)
+		}
+		if err := c.waitFor(ctx, "read", nil, c.turn.Freed()); err != nil {
+			return err
+		}
+		claim = c.turn.Claim(as)
 	}
 	// Whoever holds the turn from here on passes it to the claim. Only a
 	// Ping may be disturbed: finish has the turn for good.

@@ -129,7 +129,8 @@ var endedContexts = []struct {
 	}},
 	{"a cause from above", func() (context.Context, context.CancelFunc) {
 		ctx, cancel := context.WithTimeoutCause(context.Background(), time.Second, errors.New("because"))
-		return context.WithValue(ctx, "key", "value"), cancel //nolint:staticcheck // the key is of no importance
+		type key struct{}
+		return context.WithValue(ctx, key{}, "value"), cancel
 	}},
 	{"a type that cannot be compared", func() (context.Context, context.CancelFunc) {
 		ctx, cancel := context.WithTimeoutCause(context.Background(), time.Second, errors.New("because"))
@@ -340,6 +341,47 @@ func TestRegistersOnce(t *testing.T) {
 			}
 		})
 	}
+	t.Run("the connection's own", func(t *testing.T) {
+		if underRace() {
+			t.Skip("the race detector makes pools forget")
+		}
+		defer debug.SetGCPercent(debug.SetGCPercent(-1))
+		const n = 20
+		// first counts the allocations of the first calls of a connection.
+		first := func(own bool) float64 {
+			var conns []*websocket.Conn
+			var contexts []context.Context
+			for range n + 1 {
+				c := upgraded(t, newMill(masked(0x82, "a")))
+				conns, contexts = append(conns, c), append(contexts, c.Context())
+				if !own {
+					contexts[len(contexts)-1] = context.Background()
+				}
+			}
+			i, dst := 0, make([]byte, 0, 10)
+			return testing.AllocsPerRun(n, func() {
+				c, ctx := conns[i], contexts[i]
+				i++
+				if _, _, err := c.ReadAppend(ctx, dst); err != nil {
+					t.Error(err)
+				}
+				if err := c.Write(ctx, websocket.Text, nil); err != nil {
+					t.Error(err)
+				}
+				w, err := c.Writer(ctx, websocket.Text)
+				if err == nil {
+					err = w.Close()
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		first(false) // fills the pools
+		if none, own := first(false), first(true); own != none {
+			t.Errorf("%v allocations with c.Context(), %v with Background", own, none)
+		}
+	})
 }
 
 // countingValue has the Done channel of a counting context, and is another.
