@@ -569,11 +569,13 @@ func (c *Conn) skipToClose() bool {
 		}
 		b := c.in.Unread()
 		h, n, violation := parseHeader(b)
-		if violation != nil || n > 0 && h.op == opClose {
+		switch {
+		case violation != nil:
 			return true
-		}
-		if n == 0 {
+		case n == 0:
 			return false
+		case h.op == opClose:
+			return len(b) >= n+int(h.length)
 		}
 		c.in.Consume(n)
 		c.left = h.length
