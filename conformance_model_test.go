@@ -20,9 +20,9 @@ const modelLimit = 1 << 10
 // TestModelAgrees compares the library with the second reading of the rules
 // on drawn conversations (S-04).
 func TestModelAgrees(t *testing.T) {
-	n := 5000
+	n := 2000
 	if testing.Short() {
-		n = 500
+		n = 200
 	}
 	seed := mathrand.Uint64()
 	rng := mathrand.New(mathrand.NewPCG(seed, 1))

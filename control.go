@@ -492,6 +492,9 @@ func (c *Conn) CloseNow() error {
 // finish does what an ending asks for, and then closes the transport. It runs
 // on a goroutine of its own and is the last to hold the read turn.
 func (c *Conn) finish(e *ending) {
+	if c.cfg.WriteTimeout < 0 {
+		c.t.Out().Bound(defaultWriteTimeout)
+	}
 	for !c.turn.Take(turnEnd) {
 		<-c.turn.Freed()
 	}
@@ -515,9 +518,6 @@ func (c *Conn) finish(e *ending) {
 // if that is to come, and leaves the transport so that closing it cannot
 // destroy what the peer has not read yet.
 func (c *Conn) linger(e *ending) {
-	if c.cfg.WriteTimeout < 0 {
-		c.t.Out().Bound(defaultWriteTimeout)
-	}
 	// Reading goes on while the queue goes out: a peer that writes before
 	// it reads would otherwise never get to reading it.
 	sent := make(chan struct{})
