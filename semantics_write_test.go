@@ -518,7 +518,7 @@ func TestWriteCancelledTCP(t *testing.T) {
 	p := b.peer("a Write that was cancelled sends nothing")
 	defer p.Close()
 	c := <-conns
-	defer c.CloseNow() // nobody reads, so that nobody would see the peer go
+	defer c.CloseNow()     // nobody reads, so that nobody would see the peer go
 	const large = 16 << 20 // fills any socket, and keeps what follows out of it
 	filling := async(func() error { return c.Write(context.Background(), websocket.Binary, make([]byte, large)) })
 	header := make([]byte, 10)
