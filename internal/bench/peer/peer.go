@@ -1,0 +1,168 @@
+// Package peer has the servers that are compared: for each library one that
+// uses it as its documentation recommends, and one that echoes raw bytes and
+// shows what the machine can do at best.
+package peer
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"sync/atomic"
+)
+
+// A Mode is what a server does with its connections.
+type Mode string
+
+const (
+	Echo    Mode = "echo"    // sends every message back when it is whole
+	Stream  Mode = "stream"  // sends every message back while it comes
+	Writers Mode = "writers" // has many goroutines repeat the first message, for ever
+	Fanout  Mode = "fanout"  // sends every message to all connections
+	Upgrade Mode = "upgrade" // like Echo, but the raw server, too, answers a handshake
+)
+
+// WriterCount is how many goroutines write in mode Writers.
+const WriterCount = 64
+
+// readLimit is for the libraries that have one: above all that is sent.
+const readLimit = 32 << 20
+
+// copySize is the buffer of those who copy from a reader to a writer.
+const copySize = 32 << 10
+
+// A Server is one of those compared.
+type Server struct {
+	Name     string
+	Module   string // its module path; "": the standard library
+	Page     string // where its use is documented
+	Settings string // and what of it applies here
+	Raw      bool   // it does not speak WebSocket
+	Lacks    map[Mode]string
+	Splits   string // why it fails on fragmented messages; "": it does not
+
+	serve func(net.Listener, *work) error
+}
+
+// Serve serves the connections of ln in the given mode, until ln is closed.
+func (s *Server) Serve(ln net.Listener, mode Mode, stats *Stats) error {
+	return s.serve(ln, &work{mode: mode, stats: stats})
+}
+
+// Stats is what a server tells about itself.
+type Stats struct {
+	Members atomic.Int64 // connections that a fan-out reaches
+}
+
+// All are the servers, the library itself and the raw echo first.
+var All = []*Server{sockeyeServer, rawServer, gorillaServer, coderServer, gwsServer, gobwasServer, gobwasLowServer, xnetServer, fasthttpServer}
+
+// ByName returns the server of that name, or nil.
+func ByName(name string) *Server {
+	for _, s := range All {
+		if s.Name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// A conn is a library's connection.
+type conn interface {
+	// Echo and Stream serve their modes until the connection ends.
+	Echo() error
+	Stream() error
+	// Receive returns the next message, in p if there is room.
+	Receive(p []byte) ([]byte, error)
+	sender
+}
+
+// work is what a server does with its connections.
+type work struct {
+	mode  Mode
+	stats *Stats
+	group group
+	bench func(conn) // in place of mode, for micro-benchmarks
+}
+
+// run serves one connection of a library that is asked for messages.
+func (w *work) run(c conn) {
+	if w.bench != nil {
+		w.bench(c)
+		return
+	}
+	switch w.mode {
+	case Echo, Upgrade:
+		_ = c.Echo()
+	case Stream:
+		_ = c.Stream()
+	case Writers:
+		if p, err := c.Receive(nil); err == nil {
+			writers(c, p)
+		}
+	case Fanout:
+		w.join(c)
+		defer w.leave(c)
+		var buf []byte
+		for {
+			p, err := c.Receive(buf[:0])
+			if err != nil {
+				return
+			}
+			buf = p
+			w.group.send(p)
+		}
+	}
+}
+
+// writers has its goroutines send p until the connection ends.
+func writers(c sender, p []byte) {
+	failed := make(chan struct{}, WriterCount)
+	for range WriterCount {
+		go func() {
+			for c.Send(p) == nil {
+			}
+			failed <- struct{}{}
+		}()
+	}
+	for range WriterCount {
+		<-failed
+	}
+}
+
+// httpServer serves h as net/http does by default.
+func httpServer(ln net.Listener, h http.HandlerFunc) error {
+	s := &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0)}
+	if err := s.Serve(ln); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// copyMessage copies with a buffer of copySize, whatever other ways r and w
+// may know.
+func copyMessage(w io.Writer, r io.Reader, buf []byte) error {
+	_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, buf)
+	return err
+}
+
+// readAll appends what is left of r to p, like io.ReadAll.
+func readAll(r io.Reader, p []byte) ([]byte, error) {
+	for {
+		if len(p) == cap(p) {
+			p = append(p, 0)[:len(p)]
+		}
+		n, err := r.Read(p[len(p):cap(p)])
+		p = p[:len(p)+n]
+		if err == io.EOF {
+			return p, nil
+		}
+		if err != nil {
+			return p, err
+		}
+	}
+}
+
+var background = context.Background()

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"time"
+
+	"github.com/sockeye-ws/websocket/internal/bench/peer"
+)
+
+// A process is a server that was started.
+type process struct {
+	hello
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+// startup is how long a server may take to start, or to end by itself.
+const startup = 10 * time.Second
+
+// start runs this program again as a server. ctx's end kills it.
+func start(ctx context.Context, s *peer.Server, mode peer.Mode, secure bool) (*process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	p := &process{cmd: exec.CommandContext(ctx, self, "serve", s.Name, "-mode", string(mode), fmt.Sprintf("-tls=%t", secure))}
+	p.cmd.Stderr = os.Stderr
+	// What still holds its output after its death must not hold up us.
+	p.cmd.WaitDelay = startup
+	if p.in, err = p.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	p.out = bufio.NewReader(out)
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	if err := p.read(&p.hello); err != nil {
+		p.stop()
+		return nil, fmt.Errorf("%s does not start: %w", s.Name, err)
+	}
+	return p, nil
+}
+
+// ask sends a command and waits for the answer.
+func (p *process) ask(command string) (status, error) {
+	if _, err := io.WriteString(p.in, command+"\n"); err != nil {
+		return status{}, err
+	}
+	var st status
+	err := p.read(&st)
+	return st, err
+}
+
+func (p *process) read(v any) error {
+	line, err := p.out.ReadBytes('\n')
+	if err == io.EOF {
+		return errors.New("the server has ended")
+	}
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(line, v)
+}
+
+// stop ends the process and returns when it has.
+func (p *process) stop() {
+	_ = p.in.Close()
+	slow := time.AfterFunc(startup, func() { _ = p.cmd.Process.Kill() })
+	defer slow.Stop()
+	_ = p.cmd.Wait()
+}
