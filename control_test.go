@@ -255,6 +255,60 @@ func TestX18VerdictsSayNothingOfThePeer(t *testing.T) {
 	}
 }
 
+func TestK08OneEnd(t *testing.T) {
+	// Whatever ends the connection first is its end; whatever comes second
+	// changes nothing and sends nothing.
+	read := func(v *CloseError) func(c *Conn) {
+		return func(c *Conn) {
+			if c.turn.Take(turnRead) { // else it is the end that reads
+				c.settle(v)
+				c.giveTurn()
+			}
+		}
+	}
+	ends := []struct {
+		name string
+		run  func(c *Conn)
+		code StatusCode
+		sent string
+	}{
+		{"Close", func(c *Conn) { c.Close(4000, "bye") }, 4000, "88 05 0fa0 627965"},
+		{"CloseNow", func(c *Conn) { c.CloseNow() }, 1006, ""},
+		{"peer's Close", read(&CloseError{Code: 1001, Remote: true}), 1001, "88 02 03e9"},
+		{"violation", read(protocolError("x")), 1002, "88 03 03ea 78"},
+		{"end of input", read(lost(io.EOF)), 1006, ""},
+		{"lost", read(lost(syscall.ECONNRESET)), 1006, ""},
+		{"write failed", func(c *Conn) { c.writeFailed(syscall.EPIPE) }, 1006, ""},
+		{"abandoned", func(c *Conn) { c.abandon(ErrWriterClosed) }, 1011, "88 13 03f3 6d657373616765206162616e646f6e6564"},
+	}
+	for _, first := range ends {
+		for _, second := range ends {
+			c, s := play(&Config{WriteTimeout: time.Second}, nil)
+			first.run(c)
+			end := c.ended()
+			if e, ok := end.(*CloseError); !ok || e.Code != first.code {
+				t.Fatalf("%s: ended by %v", first.name, end)
+			}
+			if second.name == "CloseNow" {
+				<-c.out.Drained() // what it would cut is out
+			}
+			second.run(c)
+			if c.ended() != end {
+				t.Errorf("%s, then %s: ended by %v", first.name, second.name, c.ended())
+			}
+			<-c.Context().Done()
+			if context.Cause(c.Context()) != end || c.Close(1000, "") != end || c.CloseNow() != end || c.ended() != end {
+				t.Errorf("%s, then %s: the end is told in several ways", first.name, second.name)
+			}
+			s.mu.Lock()
+			if want := wire(t, first.sent); !bytes.Equal(s.out, want) {
+				t.Errorf("%s, then %s: sent %x, want %x", first.name, second.name, s.out, want)
+			}
+			s.mu.Unlock()
+		}
+	}
+}
+
 // halfless is a connection without a half-close.
 type halfless struct{ net.Conn }
 

@@ -14,8 +14,8 @@ import (
 const AnyOriginInsecure = "any-origin-insecure"
 
 // An origin is who a browser says the page comes from (RFC 6454 §7). As a
-// pattern, its scheme may be empty for any, and its host may begin with "*."
-// for one or more labels.
+// pattern, its scheme may be empty for http and https, and its host may begin
+// with "*." for one or more labels.
 type origin struct {
 	scheme, host, port string
 }
@@ -91,7 +91,8 @@ func (p *originPolicy) check(r *http.Request) error {
 // the default one of o's scheme, on both sides: behind a proxy nobody else
 // knows which scheme the browser used.
 func (o origin) matches(pattern origin) bool {
-	if pattern.scheme != "" && pattern.scheme != o.scheme {
+	web := o.scheme == "http" || o.scheme == "https"
+	if pattern.scheme != o.scheme && !(pattern.scheme == "" && web) {
 		return false
 	}
 	if o.portOr(o.scheme) != pattern.portOr(o.scheme) {
@@ -145,6 +146,9 @@ func parseHost(s string) (o origin, ok bool) {
 		if address, ok = strings.CutSuffix(address, "]"); !ok {
 			return o, false
 		}
+	}
+	if !bracketed && (strings.HasPrefix(address, ".") || strings.Contains(address, "..")) {
+		return o, false // an empty label
 	}
 	for i := range len(address) {
 		c := address[i]

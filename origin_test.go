@@ -193,3 +193,37 @@ func TestS10OriginIsQuoted(t *testing.T) {
 		t.Error("a refusal wraps an error")
 	}
 }
+
+// A host alone speaks for web pages; the origins of other schemes have to be
+// listed whole.
+func TestO02OtherSchemes(t *testing.T) {
+	for _, tt := range []struct {
+		list    []string
+		origin  string
+		refused bool
+	}{
+		{nil, "foo://example.com", true},
+		{nil, "ftp://example.com", true},
+		{[]string{"example.com"}, "foo://example.com", true},
+		{[]string{"foo://example.com"}, "foo://example.com", false},
+		{[]string{"foo://example.com"}, "foo://example.com:1", true},
+		{[]string{"*.example.com"}, "https://a.example.com", false},
+		{[]string{"*.example.com"}, "https://..example.com", true},
+		{[]string{"*.example.com"}, "https://a..example.com", true},
+		{[]string{"*.example.com"}, "https://.example.com", true},
+	} {
+		policy, err := parseOrigins(tt.list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &http.Request{Host: "example.com", Header: http.Header{"Origin": {tt.origin}}}
+		if err := policy.check(r); (err != nil) != tt.refused {
+			t.Errorf("%s with %q: %v", tt.origin, tt.list, err)
+		}
+	}
+	for _, s := range []string{"https://a..b", ".example.com", "*..example.com", "https://.b"} {
+		if _, err := parseOrigins([]string{s}); err == nil {
+			t.Errorf("%q is accepted as a pattern", s)
+		}
+	}
+}

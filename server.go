@@ -80,7 +80,7 @@ type Upgrader struct {
 
 	// Origins are those from which browsers may connect besides the host
 	// that serves the request: "https://app.example.com", or
-	// "app.example.com" for every scheme; "https://*.example.com" for its
+	// "app.example.com" for http and https; "https://*.example.com" for its
 	// subdomains of any depth; with a port if it is not the scheme's own;
 	// "null" for opaque origins; or [AnyOriginInsecure]. A malformed
 	// element makes every handshake fail with 500 and is logged.

@@ -130,6 +130,23 @@ func TestIdleHold(t *testing.T) {
 			l.wantFailed(nil)
 		})
 	})
+	t.Run("and the line keeps its order", func(t *testing.T) {
+		// At the moment when the hold is taken away, the first in line
+		// cannot write yet and the second could.
+		inLab(t, func(t *testing.T, l *lab) {
+			l.mustBegin()
+			first, second := l.writing(ctx, 2, small+100, nil), l.writing(ctx, 3, 20, nil)
+			time.Sleep(timeout / 2)
+			l.here.StallWriteAfter(0)
+			wantErr(t, "control", l.q.Control(frame(1, 20), false), nil)
+			time.Sleep(timeout/2 + time.Second)
+			l.wantPending(first, second)
+			l.release()
+			wantErr(t, "the first", <-first, nil)
+			wantErr(t, "the second", <-second, nil)
+			l.wantRead(1, 2, 3)
+		})
+	})
 	t.Run("touched", func(t *testing.T) {
 		inLab(t, func(t *testing.T, l *lab) {
 			h := l.mustBegin()

@@ -113,6 +113,24 @@ func TestTLSAbort(t *testing.T) {
 	})
 }
 
+func TestTLSAbortOnAFullSocket(t *testing.T) {
+	// Nobody writes just now, and the alert that tls.Conn.Close sends would
+	// be stuck for 5 s.
+	overTLS(t, time.Hour, func(t *testing.T, s Conn, here *tally, client *tls.Conn) {
+		here.StallWriteAfter(0)
+		start := time.Now()
+		if err := s.Abort(); err != nil {
+			t.Error(err)
+		}
+		if d := time.Since(start); d != 0 {
+			t.Errorf("Abort takes %v", d)
+		}
+		if _, err := client.Read(make([]byte, 1)); err == nil {
+			t.Error("the peer reads on")
+		}
+	})
+}
+
 func TestTLSCloseWrite(t *testing.T) {
 	overTLS(t, time.Second, func(t *testing.T, s Conn, here *tally, client *tls.Conn) {
 		text := "hello, more than first bytes: 0123456789012345678901234567890123456789012345678901234567890123456789"
