@@ -103,3 +103,21 @@ func TestMessageRead(t *testing.T) {
 		t.Errorf("%q, %d left, lent %v", p[:n], m.Len(), m.lent)
 	}
 }
+
+// Above what the pool lends, too, growing copies each byte a few times only.
+func TestGrowthIsGeometric(t *testing.T) {
+	var m Message
+	defer m.Release()
+	piece := make([]byte, 32<<10)
+	moved := 0
+	for m.Len() < 40<<20 {
+		before := cap(m.buf)
+		m.Append(piece, -1, true)
+		if cap(m.buf) != before {
+			moved++
+		}
+	}
+	if moved > 12 {
+		t.Errorf("moved %d times on the way to %d bytes", moved, m.Len())
+	}
+}
