@@ -175,6 +175,8 @@ func (u *Upgrader) logger() *slog.Logger {
 	return s.config.Logger
 }
 
+var errNilRefusal = errors.New("Open returned a *HandshakeError that is nil")
+
 var errNoHandler = errors.New("the Upgrader has neither Handler nor Open")
 
 // ServeHTTP answers a handshake and returns. The connection then lives on a
@@ -195,8 +197,10 @@ func (u *Upgrader) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		var err error
 		if handler, err = u.Open(r, header); err != nil {
 			var chosen *HandshakeError
-			if !errors.As(err, &chosen) || chosen == nil {
+			if !errors.As(err, &chosen) {
 				chosen = internalError(err)
+			} else if chosen == nil {
+				chosen = internalError(errNilRefusal)
 			}
 			u.answer(w, r, chosen)
 			return
