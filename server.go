@@ -175,7 +175,7 @@ func (u *Upgrader) logger() *slog.Logger {
 	return s.config.Logger
 }
 
-var errNilRefusal = errors.New("Open returned a *HandshakeError that is nil")
+var errNilRefusal = errors.New("a nil *HandshakeError was returned by Open")
 
 var errNoHandler = errors.New("the Upgrader has neither Handler nor Open")
 
