@@ -13,12 +13,16 @@ const (
 	minShift = 9  // 512 B: a frame header and a control frame fit
 	maxShift = 23 // 8 MiB: above it the garbage collector is the better pool
 	step     = 2
+	// From Block on, each has Slack besides its round size: blocks of that
+	// size often come with a header.
+	Block = 32 << 10
+	Slack = 64
 )
 
 // Min and Max are the smallest and the largest size that is pooled.
 const (
 	Min = 1 << minShift
-	Max = 1 << maxShift
+	Max = 1<<maxShift + Slack
 )
 
 var pools [(maxShift-minShift)/step + 1]sync.Pool
@@ -43,7 +47,11 @@ func Get(n int) *Buf {
 		b.B = b.whole
 		return b
 	}
-	b := make([]byte, 1<<(minShift+class*step))
+	size := 1 << (minShift + class*step)
+	if size >= Block {
+		size += Slack
+	}
+	b := make([]byte, size)
 	return &Buf{B: b, whole: b, class: class}
 }
 
@@ -63,6 +71,9 @@ func Put(b *Buf) {
 func classOf(n int) int {
 	if n <= Min {
 		return 0
+	}
+	if n > Block {
+		n -= Slack
 	}
 	return (bits.Len(uint(n-1)) - minShift + step - 1) / step
 }
