@@ -68,7 +68,7 @@ func clientFrame(op opcode, fin bool, payload []byte) []byte {
 // milled is a connection on which messages of this size come without end.
 func milled(typ MessageType, size int) *Conn {
 	frame := clientFrame(opcode(typ), true, bytes.Repeat([]byte{'x'}, size))
-	return newConn(&mill{block: frame}, nil, &Config{ReadLimit: -1, MaxFragments: -1, WriteTimeout: time.Second}, "", nil)
+	return newConn(&mill{block: frame}, nil, on(Config{ReadLimit: -1, MaxFragments: -1, WriteTimeout: time.Second}), "", nil)
 }
 
 // perSize runs a benchmark for every size of messages.

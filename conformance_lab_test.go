@@ -26,16 +26,26 @@ type lab struct {
 
 func inLab(t *testing.T, config websocket.Config, f func(t *testing.T, l *lab)) {
 	t.Helper()
+	inSight(t, &websocket.Upgrader{Config: config}, f)
+}
+
+// inSight is inLab with an Upgrader of the test's own, which has another handler
+// if it has any.
+func inSight(t *testing.T, u *websocket.Upgrader, f func(t *testing.T, l *lab)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		l := &lab{conns: make(chan *websocket.Conn)}
-		if config.Logger == nil {
-			config.Logger = slog.New(slog.DiscardHandler)
+		if u.Logger == nil {
+			u.Logger = slog.New(slog.DiscardHandler)
 		}
-		l.bench = inMemory(t, &websocket.Upgrader{Config: config, Handler: func(c *websocket.Conn) error {
-			l.conns <- c
-			<-c.Context().Done()
-			return nil
-		}})
+		if u.Handler == nil && u.Open == nil {
+			u.Handler = func(c *websocket.Conn) error {
+				l.conns <- c
+				<-c.Context().Done()
+				return nil
+			}
+		}
+		l.bench = inMemory(t, u)
 		defer func() {
 			for _, p := range l.peers {
 				p.Close()

@@ -1,6 +1,8 @@
 package websocket_test
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -38,6 +40,9 @@ type bench struct {
 
 // start serves h on l until the bench is stopped.
 func (b *bench) start(l net.Listener, h http.Handler) {
+	if u, ok := h.(*websocket.Upgrader); ok && u.PingInterval == 0 {
+		u.PingInterval = -1 // the tests of keepalive set it
+	}
 	b.server = &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0)}
 	b.served = make(chan error, 1)
 	go func() { b.served <- b.server.Serve(l) }()
@@ -151,6 +156,15 @@ func (b *bench) peer(rule string) *conformance.Peer {
 	return p
 }
 
+// peerFor opens the connection that a row is about.
+func (b *bench) peerFor(row conformance.Row) *conformance.Peer {
+	b.t.Helper()
+	p := b.peerUnopened(row.ID)
+	p.Offer = row.Options.Deflate.Offer()
+	p.Handshake()
+	return p
+}
+
 func (b *bench) peerUnopened(rule string) *conformance.Peer {
 	b.t.Helper()
 	conn, err := b.dial()
@@ -220,7 +234,31 @@ var readings = []reading{
 		}
 		return nil
 	}},
+	eventMode,
 }
+
+// eventMode is the way of an application that is told; it stays until the end
+// all the same, as the tests want to know how that was.
+var eventMode = reading{"Start", func(c *websocket.Conn, each func(websocket.MessageType, []byte) error) error {
+	e := &listener{each: each, closed: make(chan error, 1)}
+	c.Start(e)
+	return <-e.closed
+}}
+
+type listener struct {
+	each   func(websocket.MessageType, []byte) error
+	err    error // of the application
+	closed chan error
+}
+
+func (l *listener) Message(c *websocket.Conn, typ websocket.MessageType, p []byte) error {
+	if l.err = l.each(typ, bytes.Clone(p)); l.err == errReturn { // there is no return but by closing
+		return c.Close(websocket.StatusNormalClosure, "")
+	}
+	return l.err
+}
+
+func (l *listener) Closed(_ *websocket.Conn, err error) { l.closed <- cmp.Or(l.err, err) }
 
 // A run is what the application saw of one connection.
 type run struct {
@@ -285,9 +323,15 @@ func upgrader(row conformance.Row, how reading, runs chan<- *run) *websocket.Upg
 		Config: websocket.Config{
 			ReadLimit: row.Options.ReadLimit, MaxFragments: row.Options.MaxFragments,
 			CloseTimeout: row.Options.CloseTimeout, WriteTimeout: row.Options.WriteTimeout,
-			Logger: slog.New(slog.DiscardHandler),
+			Logger:      slog.New(slog.DiscardHandler),
+			Compression: compressionOf(row),
 		},
 	}
+}
+
+// compressionOf is what a row's connection agrees on, if it is about that.
+func compressionOf(row conformance.Row) websocket.Compression {
+	return websocket.Compression{Enable: row.Options.Deflate != conformance.NoDeflate, Threshold: -1}
 }
 
 // record is what a row compares: what every call of the connection returns
@@ -370,7 +414,7 @@ func TestConformanceInMemory(t *testing.T) {
 
 func playInMemory(t *testing.T, b *bench, row conformance.Row, cut conformance.Cutting, runs <-chan *run) bool {
 	t.Helper()
-	p := b.peer(row.ID)
+	p := b.peerFor(row)
 	start := time.Now()
 	row.Play(p, cut)
 	if d := time.Since(start); d > time.Microsecond { // what looking for nothing takes
@@ -396,21 +440,27 @@ func closedTimer() <-chan time.Time {
 
 // TestConformanceTCP plays every row where time passes by itself, in drawn
 // cuts.
-func TestConformanceTCP(t *testing.T) { t.Parallel(); conformanceOver(t, overTCP) }
+func TestConformanceTCP(t *testing.T) { t.Parallel(); conformanceOver(t, overTCP, readings[0]) }
+
+// TestConformanceTCPEvents does so in event mode.
+func TestConformanceTCPEvents(t *testing.T) { t.Parallel(); conformanceOver(t, overTCP, eventMode) }
 
 // TestConformanceTLS does so on an encrypted transport (S-05, M-07).
-func TestConformanceTLS(t *testing.T) { t.Parallel(); conformanceOver(t, overTLS) }
+func TestConformanceTLS(t *testing.T) { t.Parallel(); conformanceOver(t, overTLS, readings[0]) }
 
-func conformanceOver(t *testing.T, over func(testing.TB, http.Handler) *bench) {
+// TestConformanceTLSEvents does so in event mode.
+func TestConformanceTLSEvents(t *testing.T) { t.Parallel(); conformanceOver(t, overTLS, eventMode) }
+
+func conformanceOver(t *testing.T, over func(testing.TB, http.Handler) *bench, how reading) {
 	draws := 16
-	if testing.Short() {
+	if testing.Short() || underRace() {
 		draws = 2
 	}
 	seed := mathrand.Uint64()
 	rng := mathrand.New(mathrand.NewPCG(seed, 0))
 	rowsByID(t, func(t *testing.T, row conformance.Row) {
 		runs := make(chan *run, 1)
-		b := over(t, upgrader(row, readings[0], runs))
+		b := over(t, upgrader(row, how, runs))
 		defer b.stop()
 		for _, cut := range row.Drawn(rng, draws) {
 			cut.Name += fmt.Sprintf(", seed %#x", seed)
@@ -423,7 +473,7 @@ func conformanceOver(t *testing.T, over func(testing.TB, http.Handler) *bench) {
 
 func playInTime(b *bench, row conformance.Row, cut conformance.Cutting, runs <-chan *run) bool {
 	b.t.Helper()
-	p := b.peer(row.ID)
+	p := b.peerFor(row)
 	p.Patience = 20 * time.Second
 	row.Play(p, cut)
 	p.Close()

@@ -11,15 +11,19 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unicode/utf8"
 
 	"github.com/sockeye-ws/websocket/internal/await"
 	"github.com/sockeye-ws/websocket/internal/inbuf"
+	"github.com/sockeye-ws/websocket/internal/poll"
 	"github.com/sockeye-ws/websocket/internal/sendq"
 	"github.com/sockeye-ws/websocket/internal/transport"
+	"github.com/sockeye-ws/websocket/internal/wheel"
 )
 
-// A Conn is one WebSocket connection. It is made by [Upgrader].
+// A Conn is one WebSocket connection. It is made by [Upgrader], by [Dial], or by
+// [Pipe].
 //
 // Reading: one goroutine at a time; a second one gets [ErrConcurrentRead].
 // Somebody has to read, since pings, pongs and the peer's Close are handled
@@ -31,25 +35,17 @@ import (
 // call's error then Is ctx.Err() and context.Cause(ctx). When the connection
 // has ended, every method returns the same [*CloseError].
 type Conn struct {
-	t           transport.Conn
-	cfg         *Config
-	subprotocol string
-	values      context.Context // of the request; nil: none
+	t   transport.Conn
+	cfg *terms
 
-	// The way in. After readClosed, reads are refused. The others belong to
-	// the holder of turn.
+	// The way in. After readClosed, reads are refused. What is known of the
+	// input belongs to the holder of turn. more says that whoever reads has
+	// another message to handle before it waits, so that what is written now
+	// may share a call with what is written then.
 	readClosed atomic.Bool
-
-	turn   await.Turn
-	watch  await.Watch // for the context of who waits for input
-	in     inbuf.Input
-	asm    assembler
-	left   int64          // payload bytes of the current data frame not yet consumed
-	key    maskKey        // for the next of them
-	fin    bool           // the current data frame is its message's last
-	part   inbuf.Message  // what has come of the message, if it is wanted whole
-	reader *messageReader // who streams the message in progress, or nil
-	heard  bool           // the peer's Close, or what rules one out, has been read
+	more       atomic.Bool
+	turn       await.Turn
+	*inflow
 
 	// The way out.
 	out sendq.Queue
@@ -59,28 +55,89 @@ type Conn struct {
 	shutting await.Once // end has been recorded
 	life     atomic.Pointer[life]
 
-	mu     sync.Mutex // the fields below; never held across I/O
-	over   bool       // all is done, the transport closed
-	pingID uint64
-	pings  []*ping
+	// Its place among the others, and what keepalive knows; see live.go and
+	// ping.go.
+	live      *live // nil in tests of a connection alone
+	place     wheel.Place[*member]
+	keepalive keepalive
+	arriving  arriving
+	received  traffic       // what has come; what has gone is known to out
+	born      time.Duration // by the clock of live
+
+	// Event mode; see event.go. The holder of turn has these, but for the
+	// atomics.
+	token     poll.Token
+	parkedAt  time.Duration // by the clock of live
+	parkable  uint8
+	streak    uint8         // wakes in a row soon after parking
+	stays     bool          // wait for input, do not park at once
+	over      bool          // all is done, the transport closed; under mu
+	parked    atomic.Bool   // the poller waits for input
+	lingering atomic.Bool   // a goroutine waits, and may be told to park
+	quiet     atomic.Bool   // it has been told
+	partings  atomic.Int32  // of finish and of who delivers: the second says farewell; and told
+	lastInput atomic.Uint32 // the tick in which something came
+
+	mu     sync.Mutex // over and the fields below; never held across I/O
+	events Events     // since Start
+	rare   *rare
+
+	deflate *compressor // nil: messages are not compressed
+}
+
+// What only some connections have.
+type rare struct {
+	subprotocol string
+	values      context.Context // of the request; nil: none
+	pings       []*ping
+	groups      []*Group // that it is a member of
+	rates       rates
+}
+
+// rarely returns what only some connections have, for a change, with mu held.
+func (c *Conn) rarely() *rare {
+	if c.rare == nil {
+		c.rare = new(rare)
+	}
+	return c.rare
+}
+
+// An inflow is what has been read of a connection and not been handed over, and
+// what is known of it.
+type inflow struct {
+	watch    await.Watch // for the context of who waits for input
+	in       inbuf.Input
+	asm      assembler
+	left     int64          // payload bytes of the current data frame not yet consumed
+	key      maskKey        // for the next of them
+	fin      bool           // the current data frame is its message's last
+	part     inbuf.Message  // what has come of the message, if it is wanted whole
+	reader   *messageReader // who streams the message in progress, or nil
+	heard    bool           // the peer's Close, or what rules one out, has been read
+	peerCode StatusCode     // of the peer's Close; 0: none was read
+	charged  int            // of part, for the limit of all connections
+	owes     bool           // a pong has been queued, to share a call with what follows
 }
 
 // Who holds the read turn.
 const (
-	turnRead  int32 = 1 + iota // a call that reads data
-	turnPing                   // Ping, which gives it up for a read
-	turnClose                  // CloseRead
-	turnEnd                    // finish, for good
+	turnRead     int32 = 1 + iota // a call that reads data
+	turnPing                      // Ping, which gives it up for a read
+	turnClose                     // CloseRead
+	turnEvents                    // event mode
+	turnDelivers                  // while the application has a message; finish may take it
+	turnLook                      // keepalive, for a moment
+	turnEnd                       // finish, for good
 )
-
-// maxQueue is how many bytes are accepted ahead of a peer that takes them
-// slowly. Then Write waits.
-const maxQueue = 256 << 10
 
 var (
 	// ErrConcurrentRead is returned by a call that reads while another one
 	// does, or after [Conn.CloseRead]. The connection stays as it is.
 	ErrConcurrentRead = errors.New("websocket: read: another call is reading")
+
+	// ErrQueueFull is returned by [Conn.Send] for a message that was dropped
+	// because the peer has not taken those before it.
+	ErrQueueFull = errors.New("websocket: send: the queue is full")
 
 	// errYield stops a Ping that reads when a read wants the turn.
 	errYield = errors.New("websocket: ping: a read takes over")
@@ -88,23 +145,34 @@ var (
 
 // newConn makes the connection for nc, on which early bytes have been read
 // already.
-func newConn(nc net.Conn, early []byte, cfg *Config, subprotocol string, values context.Context) *Conn {
-	c := &Conn{cfg: cfg, subprotocol: subprotocol, values: values}
+func newConn(nc net.Conn, early []byte, cfg *terms, subprotocol string, values context.Context) *Conn {
+	c := &Conn{cfg: cfg}
+	if subprotocol != "" || values != nil || cfg.limitsRates() {
+		c.rare = &rare{subprotocol: subprotocol, values: values}
+	}
 	c.t = transport.New(nc, cfg.WriteTimeout)
-	c.asm.limit, c.asm.maxFrames = cfg.ReadLimit, cfg.MaxFragments
+	c.holdInflow()
 	c.in.Put(early)
-	c.out.Init(c.t, maxQueue, cfg.WriteTimeout, c.writeFailed)
+	c.received.bytes.Store(uint64(len(early)))
+	c.out.Init(c.t, (*member)(c), &cfg.queue)
 	return c
 }
 
 // Subprotocol returns the subprotocol that was agreed, or "" for none.
-func (c *Conn) Subprotocol() string { return c.subprotocol }
+func (c *Conn) Subprotocol() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.rare == nil {
+		return ""
+	}
+	return c.rare.subprotocol
+}
 
 // RemoteAddr returns the peer's network address.
-func (c *Conn) RemoteAddr() net.Addr { return c.t.NetConn().RemoteAddr() }
+func (c *Conn) RemoteAddr() net.Addr { return c.t.RemoteAddr() }
 
 // LocalAddr returns this side's network address.
-func (c *Conn) LocalAddr() net.Addr { return c.t.NetConn().LocalAddr() }
+func (c *Conn) LocalAddr() net.Addr { return c.t.LocalAddr() }
 
 // Read returns the next data message, whole. The bytes are the caller's.
 // Messages are limited by [Config.ReadLimit]; see [Conn.Reader] for those
@@ -208,8 +276,12 @@ func (c *Conn) CloseRead() {
 // copied to be sent without any further call; p may be used again. It says
 // nothing about delivery; if the connection fails later, every later call and
 // [Conn.Context] tell. Messages written one after the other arrive in that
-// order. While the peer takes data slower than it is written, Write waits;
-// when the peer takes nothing for [Config.WriteTimeout], the connection ends.
+// order. While more than [Config.WriteQueue] waits for a peer that takes it
+// slowly, Write waits; [Conn.Send] does not. When the peer takes nothing for
+// [Config.WriteTimeout], the connection ends.
+//
+// What is written is on its way at once. Messages that are written while one
+// is on its way, or before the next Read has to wait, share a system call.
 //
 // When ctx ends before any of the message was sent, none is, the error Is
 // ctx.Err() and the connection stays as it was. When part of it is on the
@@ -218,10 +290,31 @@ func (c *Conn) Write(ctx context.Context, typ MessageType, p []byte) error {
 	if err := c.writable(ctx, typ); err != nil {
 		return err
 	}
-	if typ == Text && !utf8.Valid(p) {
+	if typ.bare() == Text && !utf8.Valid(p) {
 		return ErrInvalidUTF8
 	}
-	return c.writeFrame(ctx, header{fin: true, op: opcode(typ), length: int64(len(p))}, p, nil)
+	h := header{fin: true, rsv1: c.compresses(typ, len(p)), op: typ.opcode(), length: int64(len(p))}
+	if h.rsv1 && len(p) > sendq.MaxMarked-maxHeader {
+		return c.writePieces(ctx, typ, p)
+	}
+	err := c.writeFrame(ctx, h, p, nil)
+	if err == nil {
+		c.traceSent(typ.bare(), int64(len(p)))
+	}
+	return err
+}
+
+// writePieces writes a message that is compressed, in frames: nothing of its size
+// has to be held.
+func (c *Conn) writePieces(ctx context.Context, typ MessageType, p []byte) error {
+	w, err := c.Writer(ctx, typ)
+	if err != nil {
+		return err
+	}
+	if _, err = w.Write(p); err == nil {
+		err = w.Close()
+	}
+	return err
 }
 
 // Writer returns a writer for one message of unknown size, which is sent in
@@ -237,24 +330,31 @@ func (c *Conn) Writer(ctx context.Context, typ MessageType) (io.WriteCloser, err
 	if err := c.writable(ctx, typ); err != nil {
 		return nil, err
 	}
-	hold, err := c.out.Begin(c.outer(ctx), func() { c.abandon(contextEnded(ctx, "write")) })
+	hold, err := c.out.Begin(c.outer(ctx), func(why error) {
+		if why == sendq.ErrAbandoned {
+			c.abandon(ErrWriterClosed)
+		} else {
+			c.abandon(contextEnded(ctx, "write"))
+		}
+	})
 	if err != nil {
 		return nil, c.sendError(ctx, "write", err)
 	}
-	return &messageWriter{c: c, ctx: ctx, typ: typ, hold: hold}, nil
+	return &messageWriter{c: c, ctx: ctx, typ: typ, deflate: c.compresses(typ, -1), hold: hold}, nil
 }
 
 func (c *Conn) writable(ctx context.Context, typ MessageType) error {
-	if typ != Text && typ != Binary {
-		return fmt.Errorf("websocket: write: message type %d is neither Text nor Binary", uint8(typ))
+	if err := typ.check("write"); err != nil {
+		return err
 	}
 	return c.usable(ctx, "write")
 }
 
-// writeFrame is the one way out: every data frame passes it.
+// writeFrame is the one way out for who may wait: every data frame that was
+// not posted passes it.
 func (c *Conn) writeFrame(ctx context.Context, h header, p []byte, within *sendq.Hold) error {
 	var head [maxHeader]byte
-	err := c.out.Write(c.outer(ctx), appendHeader(head[:0], h), p, within)
+	err := c.out.Write(c.outer(ctx), c.appendHeader(head[:0], h), p, within, c.more.Load())
 	if err != nil {
 		return c.sendError(ctx, "write", err)
 	}
@@ -319,13 +419,18 @@ func (c *Conn) receive(ctx context.Context, dst []byte) (MessageType, []byte, er
 	if err := c.takeTurn(ctx); err != nil {
 		return 0, dst, err
 	}
-	defer c.giveTurn()
-	typ, p, err := c.wholeMessage(ctx, dst)
+	var typ MessageType
+	p := dst
+	err := c.await(ctx)
+	if err == nil {
+		typ, p, err = c.wholeMessage(ctx, dst)
+	}
 	if err != nil {
 		c.part.Keep()
-		return 0, dst, c.settle(err)
+		p, err = dst, c.settle(err)
 	}
-	return typ, p, nil
+	c.giveTurn()
+	return typ, p, err
 }
 
 // receivePart reads some of the message that r streams.
@@ -358,7 +463,7 @@ func (c *Conn) takeTurn(ctx context.Context) error {
 	if c.readClosed.Load() {
 		return ErrConcurrentRead
 	}
-	if c.turn.Take(turnRead) {
+	if c.takeFor(turnRead) {
 		return nil
 	}
 	if c.turn.Holder() == turnRead {
@@ -388,14 +493,35 @@ func (c *Conn) claimTurn(ctx context.Context, as int32) error {
 		c.turn.Drop(claim)
 		return err
 	}
+	c.holdInflow()
 	return nil
 }
 
 // giveTurn lets the next one read. A connection that nobody has bytes from
-// holds no buffer.
+// holds no buffer. Pongs that were to share a call go out with what is written
+// next, or by themselves.
 func (c *Conn) giveTurn() {
 	c.in.Rest()
+	if c.charged > 0 {
+		_ = c.charge(c.part.Len())
+	}
+	c.beforeWait()
 	c.turn.Give()
+}
+
+// beforeWait prepares for a time in which nobody may come back to read.
+func (c *Conn) beforeWait() {
+	more := completeFrame(c.in.Unread(), c.peerMasks())
+	if more != c.more.Load() {
+		c.more.Store(more)
+	}
+	if !more {
+		c.countMessages()
+	}
+	if c.owes {
+		c.owes = false
+		c.out.Attend()
+	}
 }
 
 // payload consumes up to n buffered bytes of the current frame, unmasked and
@@ -432,12 +558,18 @@ func (c *Conn) nextFrame(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	begins := c.asm.typ == 0
 	if v := c.asm.begin(h); v != nil {
 		return v
 	}
+	if begins {
+		if v := c.countMessage(); v != nil {
+			return v
+		}
+	}
 	c.in.Consume(n)
 	c.left, c.key, c.fin = h.length, h.key, h.fin
-	if h.length == 0 {
+	if h.length == 0 && !c.asm.deflated {
 		return c.judge(nil)
 	}
 	return nil
@@ -452,7 +584,7 @@ func (c *Conn) nextData(ctx context.Context, until *ping) (header, int, error) {
 			return header{}, 0, errYield
 		}
 		b := c.in.Unread()
-		h, n, v := parseHeader(b)
+		h, n, v := parseHeader(b, c.peerMasks(), c.deflate != nil)
 		if v == nil && len(b) > 0 && !h.op.control() {
 			v = c.asm.order(h.op)
 		}
@@ -465,7 +597,13 @@ func (c *Conn) nextData(ctx context.Context, until *ping) (header, int, error) {
 			// Whole, so that a read that is cancelled leaves it whole.
 			p := b[n : n+int(h.length)]
 			c.in.Consume(n + len(p))
+			if c.asm.typ == 0 {
+				c.arrived()
+			}
 			mask(h.key, p)
+			if v := c.countControl(); v != nil && h.op != opClose {
+				return header{}, 0, v
+			}
 			if err := c.gotControl(h.op, p); err != nil {
 				return header{}, 0, err
 			}
@@ -478,20 +616,76 @@ func (c *Conn) nextData(ctx context.Context, until *ping) (header, int, error) {
 	return header{}, 0, nil
 }
 
+// countMessages counts those that have come since the last time.
+func (c *Conn) countMessages() {
+	if n := c.asm.whole; n > 0 {
+		c.asm.whole = 0
+		c.received.messages.Add(uint64(n))
+	}
+}
+
+// await waits for a message to begin, if nothing has come of one. Here is where
+// most connections are most of the time: the less lies on the stack, the smaller
+// one does that something deeper has grown.
+func (c *Conn) await(ctx context.Context) error {
+	if !c.in.Empty() || c.asm.typ != 0 || c.reader != nil || c.outer(ctx).Done() != nil {
+		return nil
+	}
+	c.out.Flush()
+	c.countMessages()
+	err := c.in.Fill(c.t, true)
+	if err != nil {
+		return c.interruptedBy(ctx, err)
+	}
+	c.gotInput(c.in.Last())
+	return nil
+}
+
 // fill adds to the input.
-func (c *Conn) fill(ctx context.Context) error {
+func (c *Conn) fill(ctx context.Context) (err error) {
 	idle := c.in.Empty() && c.left == 0
-	_, err := c.untilInput(ctx, func() (int, error) {
+	c.out.Flush() // what waits for company does not get any before the wait
+	c.countMessages()
+	if !idle || c.asm.typ != 0 {
+		c.awaitRest()
+		defer c.restCame(&err)
+	}
+	if c.turn.Holder() == turnEvents {
+		if !c.stays {
+			return c.tryFill()
+		}
+		c.lingers()
+		defer c.lingering.Store(false)
+	}
+	if c.outer(ctx).Done() == nil {
+		// Nothing but the end of the connection ends this wait, as a rule.
+		err := c.in.Fill(c.t, idle)
+		if err == nil {
+			c.gotInput(c.in.Last())
+			return nil
+		}
+		if err = c.interruptedBy(ctx, err); err != nil {
+			return err
+		}
+	}
+	_, err = c.untilInput(ctx, func() (int, error) {
 		if err := c.in.Fill(c.t, idle); err != nil {
 			return 0, err
 		}
-		return 1, nil
+		return c.in.Last(), nil
 	})
 	return err
 }
 
 // readInto reads into p.
-func (c *Conn) readInto(ctx context.Context, p []byte) (int, error) {
+func (c *Conn) readInto(ctx context.Context, p []byte) (n int, err error) {
+	c.out.Flush()
+	c.awaitRest()
+	defer c.restCame(&err)
+	if c.turn.Holder() == turnEvents {
+		c.lingers()
+		defer c.lingering.Store(false)
+	}
 	return c.untilInput(ctx, func() (int, error) { return c.t.Read(p) })
 }
 
@@ -504,20 +698,33 @@ func (c *Conn) untilInput(ctx context.Context, read func() (int, error)) (int, e
 		n, err := read()
 		c.watch.End(ctx)
 		if n > 0 {
+			c.gotInput(n)
 			return n, nil
 		}
-		interrupted := isTimeout(err) && c.t.In().Resume()
-		switch {
-		case c.ended() != nil:
-			return 0, c.ended()
-		case !interrupted: // a deadline that is not ours included
-			return 0, lost(err)
-		case ctx.Err() != nil:
-			return 0, contextEnded(ctx, "read")
-		case c.turn.Holder() == turnPing && c.turn.Claimed():
-			return 0, errYield
+		if err = c.interruptedBy(ctx, err); err != nil {
+			return 0, err
 		}
 	}
+}
+
+// interruptedBy returns the error of a call that has waited for input and got
+// err, or nil if it is to wait on.
+func (c *Conn) interruptedBy(ctx context.Context, err error) error {
+	interrupted := isTimeout(err) && c.t.In().Resume()
+	switch {
+	case c.ended() != nil:
+		return c.ended()
+	case !interrupted: // a deadline that is not ours included
+		return lost(err)
+	case ctx.Err() != nil:
+		return contextEnded(ctx, "read")
+	case c.turn.Holder() == turnPing && c.turn.Claimed():
+		return errYield
+	case c.quiet.Swap(false):
+		c.stays, c.streak = false, 0
+		return errQuiet
+	}
+	return nil
 }
 
 func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

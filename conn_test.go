@@ -9,8 +9,7 @@ import (
 func TestAddrs(t *testing.T) {
 	client, server := memconn.Pair()
 	defer client.Close()
-	cfg := Config{}.withDefaults()
-	c := newConn(server, nil, &cfg, "chat", nil)
+	c := newConn(server, nil, on(Config{}), "chat", nil)
 	if c.LocalAddr() != server.LocalAddr() || c.RemoteAddr() != server.RemoteAddr() {
 		t.Errorf("local %v, remote %v; want those of the transport", c.LocalAddr(), c.RemoteAddr())
 	}
@@ -22,4 +21,11 @@ func TestAddrs(t *testing.T) {
 	if c.RemoteAddr() == nil {
 		t.Error("no address after the end")
 	}
+}
+
+// on returns the terms of a connection.
+func on(c Config) *terms {
+	t := new(terms)
+	t.set(c)
+	return t
 }

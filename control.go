@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -129,6 +131,11 @@ func (e *CloseError) Error() string {
 // Unwrap returns what was the cause, or nil.
 func (e *CloseError) Unwrap() error { return e.cause }
 
+// Timeout reports whether the connection was lost because the peer took
+// nothing for [Config.WriteTimeout], or answered no ping in
+// [Config.PingTimeout].
+func (e *CloseError) Timeout() bool { return errors.Is(e.cause, os.ErrDeadlineExceeded) }
+
 // Close payloads (RFC 6455 §5.5.1).
 
 const maxReason = maxControl - 2
@@ -172,136 +179,15 @@ func cutReason(s string) string {
 	return s
 }
 
-// Pings and pongs (RFC 6455 §5.5.2, §5.5.3).
-
-// ErrUnreadMessage is returned by [Conn.Ping] when a data message arrived
-// before the pong and no other goroutine is reading: Ping handles control
-// frames and would have to hold the message.
-var ErrUnreadMessage = errors.New("websocket: ping: a message arrived and nobody reads")
-
-// A ping is one that waits for its pong.
-type ping struct {
-	id       uint64
-	answered chan struct{}
-}
-
-const pingSize = 8
-
-// Ping sends a ping and waits for its pong, and returns the time between the
-// two. Use it to see that the peer is there or to measure; pings of the peer
-// are answered without help.
-//
-// Pongs are found by reading. If another goroutine is in Read, a Reader or
-// CloseRead, it finds this one too; else Ping itself reads control frames
-// until a data message comes, which it leaves for the next Read and returns
-// [ErrUnreadMessage]. A Read that is called meanwhile takes over.
-//
-// When ctx ends, Ping returns an error that Is ctx.Err(); the connection
-// stays as it is. Any number of goroutines may call Ping.
-func (c *Conn) Ping(ctx context.Context) (time.Duration, error) {
-	if err := c.usable(ctx, "ping"); err != nil {
-		return 0, err
-	}
-	c.mu.Lock()
-	c.pingID++
-	p := &ping{id: c.pingID, answered: make(chan struct{})}
-	c.pings = append(c.pings, p)
-	c.mu.Unlock()
-	defer c.forget(p)
-
-	var frame [2 + pingSize]byte
-	b := appendHeader(frame[:0], header{fin: true, op: opPing, length: pingSize})
-	b = binary.BigEndian.AppendUint64(b, p.id)
-	sent := time.Now()
-	if err := c.out.Control(b, false); err != nil {
-		return 0, c.sendError(ctx, "ping", err)
-	}
-	for {
-		if !c.turn.Claimed() && c.turn.Take(turnPing) {
-			_, _, err := c.nextData(ctx, p)
-			err = c.settle(err)
-			if err == nil && !c.turn.Claimed() {
-				err = ErrUnreadMessage
-			}
-			c.giveTurn()
-			switch {
-			case p.isAnswered():
-				return time.Since(sent), nil
-			case err != nil && err != errYield:
-				if c.ended() == nil && ctx.Err() != nil {
-					err = contextEnded(ctx, "ping")
-				}
-				return 0, err
-			}
-		}
-		if err := c.waitFor(ctx, "ping", p.answered, c.turn.Freed()); err != nil {
-			return 0, err
-		}
-		if p.isAnswered() {
-			return time.Since(sent), nil
-		}
-	}
-}
-
-func (p *ping) isAnswered() bool {
-	if p == nil {
-		return false
-	}
-	select {
-	case <-p.answered:
-		return true
-	default:
-		return false
-	}
-}
-
-// forget ends the wait for a pong.
-func (c *Conn) forget(p *ping) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for i, o := range c.pings {
-		if o == p {
-			c.pings = append(c.pings[:i], c.pings[i+1:]...)
-			break
-		}
-	}
-	if len(c.pings) == 0 {
-		c.pings = nil
-	}
-}
-
-// gotPong answers the ping with this payload and those before it: a peer may
-// answer only the latest of several (§5.5.3). Any other pong is ignored.
-func (c *Conn) gotPong(payload []byte) {
-	if len(payload) != pingSize {
-		return
-	}
-	id := binary.BigEndian.Uint64(payload)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	known := false
-	for _, p := range c.pings {
-		known = known || p.id == id
-	}
-	if !known {
-		return
-	}
-	for _, p := range c.pings {
-		if p.id <= id && !p.isAnswered() {
-			close(p.answered)
-		}
-	}
-}
-
 // gotControl handles a control frame with its payload, unmasked. A Close is
 // returned as the error it ends the connection with.
 func (c *Conn) gotControl(op opcode, payload []byte) error {
 	switch op {
 	case opPing:
-		var frame [2 + maxControl]byte
-		pong := appendHeader(frame[:0], header{fin: true, op: opPong, length: int64(len(payload))})
+		var frame [shortHeader + maxControl]byte
 		// A queue that is closed has its Close frame: no pong follows it.
-		_ = c.out.Control(append(pong, payload...), true)
+		_ = c.out.Reply(c.appendControl(frame[:0], opPong, payload))
+		c.owes = true
 	case opPong:
 		c.gotPong(payload)
 	case opClose:
@@ -334,6 +220,9 @@ type ending struct {
 	awaitPeer bool
 	// cut: nothing is sent or read any more.
 	cut bool
+	// tooSlow: what the peer has not taken is dropped, the Close frame
+	// excepted.
+	tooSlow bool
 }
 
 const (
@@ -370,13 +259,21 @@ func (c *Conn) shut(e *ending, frame []byte) bool {
 		return false
 	}
 	c.shutting.Set()
-	if e.cut {
+	frame = c.maskClose(frame)
+	switch {
+	case e.cut:
+		if frame != nil {
+			c.out.TryLast(frame)
+		}
 		c.out.Drop()
-		c.t.Abort()
-	} else {
+		_ = c.t.Abort()
+	case e.tooSlow:
+		c.out.Cut(frame)
+	default:
 		c.out.Close(frame)
 	}
 	c.t.In().Interrupt()
+	c.leaveGroups()
 	go c.finish(e)
 	return true
 }
@@ -391,6 +288,9 @@ func (c *Conn) settle(err error) error {
 	// What is read while another end has just been recorded is not the end
 	// any more, but may be the Close that it waits for.
 	c.heard = verdict.Code != StatusAbnormalClosure
+	if c.heard && verdict.Remote {
+		c.peerCode = verdict.Code
+	}
 	switch {
 	case verdict.Code == StatusAbnormalClosure:
 		// What was accepted still goes out to a peer that has only
@@ -432,14 +332,29 @@ func (c *Conn) abandon(why error) {
 // asked is the cause of an end that this side wanted, with the reason why.
 type asked struct{ why error }
 
-func (e asked) Error() string        { return e.why.Error() }
+// Error says why.
+func (e asked) Error() string { return e.why.Error() }
+
+// Is makes it one that this side asked for.
 func (e asked) Is(target error) bool { return target == net.ErrClosed }
-func (e asked) Unwrap() error        { return e.why }
+
+// Unwrap returns why.
+func (e asked) Unwrap() error { return e.why }
 
 // failWith ends the connection by this side's judgement: the peer is told,
 // and not asked for its Close (§7.1.7).
 func (c *Conn) failWith(e *CloseError) {
 	c.shut(&ending{err: e}, appendClose(nil, e.Code, e.Reason))
+}
+
+// overflow ends the connection because a message found the queue full.
+func (c *Conn) overflow() {
+	bytes, messages := c.Queued()
+	e := &CloseError{Code: StatusPolicyViolation, Reason: "messages are not taken fast enough", cause: asked{ErrQueueFull}}
+	if c.shut(&ending{err: e, tooSlow: true}, appendClose(nil, e.Code, e.Reason)) {
+		c.log(slog.LevelWarn, "websocket: peer disconnected, it does not take its messages fast enough",
+			slog.Int("queued_bytes", bytes), slog.Int("queued_messages", messages))
+	}
 }
 
 // Close ends the connection with a status code and a reason for the peer
@@ -448,8 +363,8 @@ func (c *Conn) failWith(e *CloseError) {
 // answer, and at last the transport is closed; <-c.Context().Done() waits for
 // that. A peer that takes nothing is cut after [Config.WriteTimeout].
 //
-// The code must be 1000 to 1003, 1007 to 1009, 1011 to 1014 or 3000 to 4999,
-// and the reason UTF-8 of at most 123 bytes; otherwise Close returns an error
+// The code must be 1000 to 1003, 1007 to 1009, 1011 to 1014 or 3000 to 4999, a
+// client's may also be 1010, and the reason UTF-8 of at most 123 bytes; otherwise Close returns an error
 // and the connection stays open. On a connection that has ended already it
 // does nothing and returns how it ended. Any goroutine may call it, also while
 // others read or write: calls that wait return at once; a Write of which the
@@ -458,8 +373,8 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 	if ended := c.ended(); ended != nil {
 		return ended
 	}
-	if !code.sendable() {
-		return fmt.Errorf("websocket: close: a server cannot send code %d", code)
+	if !c.maySend(code) {
+		return fmt.Errorf("websocket: close: a %s cannot send code %d", c.role(), code)
 	}
 	if len(reason) > maxReason {
 		return fmt.Errorf("websocket: close: reason of %d bytes, at most %d fit", len(reason), maxReason)
@@ -495,22 +410,61 @@ func (c *Conn) finish(e *ending) {
 	if c.cfg.WriteTimeout < 0 {
 		c.t.Out().Bound(defaultWriteTimeout)
 	}
-	for !c.turn.Take(turnEnd) {
-		<-c.turn.Freed()
-	}
+	delivering := c.takeOver()
+	c.holdInflow()
 	c.watch.Drop()
 	c.t.In().Resume()
+	c.part.Release()
+	_ = c.charge(0)
 	if !e.cut {
 		c.linger(e)
 	}
 	c.t.Abort()
+	<-c.out.Drained() // a call that was cut has counted what was taken
 	c.in.Release()
-	c.part.Release()
+	if c.deflate != nil {
+		c.deflate.dec.Release()
+	}
+	c.countMessages()
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.over = true
-	if l := c.life.Load(); l != nil {
+	l := c.life.Load()
+	c.mu.Unlock()
+	if l != nil {
 		l.cancel(e.err)
+	}
+	if !delivering || c.parted() {
+		c.farewell()
+	}
+}
+
+// takeOver takes the turn for good, from the application too if it has a
+// message, and reports whether it did.
+func (c *Conn) takeOver() (delivering bool) {
+	for {
+		freed := c.turn.Freed()
+		if c.turn.Take(turnEnd) {
+			return false
+		}
+		if c.turn.Rename(turnDelivers, turnEnd) {
+			return true
+		}
+		<-freed
+	}
+}
+
+// farewell is when all is over and the application has nothing of c any more.
+func (c *Conn) farewell() {
+	c.mu.Lock()
+	events := c.events
+	c.mu.Unlock()
+	if c.live != nil {
+		end := c.closing()
+		defer c.live.remove(c, end)
+		defer c.traceClosed(end)
+	}
+	if events != nil {
+		c.tellClosed(events)
 	}
 }
 
@@ -537,6 +491,7 @@ func (c *Conn) linger(e *ending) {
 		c.t.In().After(c.cfg.CloseTimeout)
 		c.skim(true)
 	}
+	c.awaitServer()
 	half, err := c.t.CloseWrite()
 	if err != nil {
 		return
@@ -557,6 +512,7 @@ func (c *Conn) skim(listen bool) (heard bool) {
 		if err := c.in.Fill(c.t, false); err != nil {
 			return !isTimeout(err)
 		}
+		c.gotInput(c.in.Last())
 	}
 }
 
@@ -568,14 +524,21 @@ func (c *Conn) skipToClose() bool {
 			return false
 		}
 		b := c.in.Unread()
-		h, n, violation := parseHeader(b)
+		h, n, violation := parseHeader(b, c.peerMasks(), c.deflate != nil)
 		switch {
 		case violation != nil:
 			return true
 		case n == 0:
 			return false
+		case h.op == opClose && len(b) < n+int(h.length):
+			return false
 		case h.op == opClose:
-			return len(b) >= n+int(h.length)
+			p := b[n : n+int(h.length)]
+			mask(h.key, p)
+			if closed, _ := parseClose(p); closed != nil {
+				c.peerCode = closed.Code
+			}
+			return true
 		}
 		c.in.Consume(n)
 		c.left = h.length
@@ -595,6 +558,7 @@ func (c *Conn) drain(half bool) {
 		if c.in.Fill(c.t, false) != nil {
 			return
 		}
+		c.gotInput(c.in.Last())
 		total += len(c.in.Unread())
 	}
 }
@@ -617,9 +581,9 @@ func (c *Conn) Context() context.Context {
 	defer c.mu.Unlock()
 	l := c.life.Load()
 	if l == nil {
-		base := c.values
-		if base == nil {
-			base = context.Background()
+		base := context.Background()
+		if c.rare != nil && c.rare.values != nil {
+			base = c.rare.values
 		}
 		l = new(life)
 		l.Context, l.cancel = context.WithCancelCause(base)

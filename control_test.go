@@ -332,7 +332,7 @@ func TestWithoutHalfClose(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				here, peer := memconn.Pair()
 				peer.SetBuffer(1 << 20)
-				c := newConn(halfless{here}, nil, &Config{WriteTimeout: time.Second}, "", nil)
+				c := newConn(halfless{here}, nil, on(Config{WriteTimeout: time.Second}), "", nil)
 				peer.Write(wire(t, "88 82 z 03e8"))
 				_, _, err := c.Read(t.Context())
 				if e, ok := err.(*CloseError); !ok || e.Code != StatusNormalClosure || !e.Remote {
@@ -380,9 +380,9 @@ func TestC09Pongs(t *testing.T) {
 	defer c.CloseNow()
 	var pings []*ping
 	for id := range uint64(4) {
-		pings = append(pings, &ping{id: id + 1, answered: make(chan struct{})})
+		pings = append(pings, &ping{id: uint32(id) + 1, answered: make(chan struct{})})
 	}
-	c.pings = pings
+	c.rare = &rare{pings: pings}
 	for _, step := range []struct {
 		payload string
 		want    string

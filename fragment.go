@@ -3,6 +3,7 @@ package websocket
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"sync/atomic"
@@ -23,15 +24,35 @@ const (
 	Binary MessageType = 2
 )
 
+// Plain returns t for a message that is not to be compressed, whatever
+// [Compression] says: for secrets, and for what is compressed already. It is for
+// those who send; messages that come are Text or Binary.
+func (t MessageType) Plain() MessageType { return t | uncompressed }
+
+// uncompressed marks a message that is not to be compressed.
+const uncompressed MessageType = 0x80
+
+func (t MessageType) isPlain() bool     { return t&uncompressed != 0 }
+func (t MessageType) bare() MessageType { return t &^ uncompressed }
+func (t MessageType) opcode() opcode    { return opcode(t.bare()) }
+
 // String returns "text" or "binary".
 func (t MessageType) String() string {
-	switch t {
+	switch t.bare() {
 	case Text:
 		return "text"
 	case Binary:
 		return "binary"
 	}
 	return "invalid message type"
+}
+
+// check refuses what is no type of a data message.
+func (t MessageType) check(op string) error {
+	if t.bare() != Text && t.bare() != Binary {
+		return fmt.Errorf("websocket: %s: message type %d is neither Text nor Binary", op, uint8(t))
+	}
+	return nil
 }
 
 // A Message is one data message, whole.
@@ -62,10 +83,13 @@ type assembler struct {
 	limit     int64 // of a message's payload; negative: none
 	maxFrames int   // negative: none
 
+	whole  uint32      // messages that have ended and not been counted
 	typ    MessageType // of the message in progress, or 0
-	size   int64
+	size   int64       // as it comes
 	frames int
 	text   utf8Check
+
+	deflated bool // the message in progress is compressed
 }
 
 // order says whether a data frame with this opcode may come now (§5.4).
@@ -85,17 +109,23 @@ func (a *assembler) begin(h header) *CloseError {
 		return v
 	}
 	// Compared before it is added, so that no sum can overflow.
-	if a.limit >= 0 {
-		if h.length > a.limit-a.size {
-			return messageTooBig("message too big")
-		}
-		a.size += h.length
+	deflated := a.deflated || h.rsv1
+	limit := a.limit
+	if deflated && limit >= 0 {
+		// Something small may take a little more when it is compressed; how
+		// large it becomes is seen while it is inflated.
+		limit += min(limit/8+1<<10, math.MaxInt64-limit)
 	}
+	if limit >= 0 && h.length > limit-a.size {
+		return messageTooBig("message too big")
+	}
+	a.size = min(a.size, math.MaxInt64-h.length) + h.length
 	if a.maxFrames >= 0 && a.frames >= a.maxFrames {
 		return messageTooBig("message of too many frames")
 	}
 	if a.typ == 0 {
 		a.typ = MessageType(h.op)
+		a.deflated = h.rsv1
 	}
 	a.frames++
 	return nil
@@ -114,6 +144,7 @@ func (a *assembler) accept(p []byte, last bool) *CloseError {
 func (a *assembler) end() MessageType {
 	typ := a.typ
 	a.typ, a.size, a.frames = 0, 0, 0
+	a.whole++
 	return typ
 }
 
@@ -196,11 +227,13 @@ type messageWriter struct {
 	typ  MessageType
 	hold *sendq.Hold
 
-	used atomic.Bool  // a call is in progress
-	buf  *bufpool.Buf // what is not yet a frame
-	text utf8Check    // of Text
-	sent bool         // a frame has been sent
-	err  error        // what it returns for ever
+	used    atomic.Bool  // a call is in progress
+	buf     *bufpool.Buf // what is not yet a frame
+	text    utf8Check    // of Text
+	size    int64        // of what has been sent
+	deflate bool         // the message is compressed
+	sent    bool         // a frame has been sent
+	err     error        // what it returns for ever
 }
 
 // errWriterUsed is for a writer that two goroutines use at once.
@@ -219,7 +252,7 @@ func (w *messageWriter) Write(p []byte) (int, error) {
 	if err := w.check(); err != nil {
 		return 0, err
 	}
-	if w.typ == Text && !w.text.write(p) {
+	if w.typ.bare() == Text && !w.text.write(p) {
 		return 0, w.abort(ErrInvalidUTF8)
 	}
 	for n := 0; n < len(p); {
@@ -228,10 +261,15 @@ func (w *messageWriter) Write(p []byte) (int, error) {
 			w.buf.B = w.buf.B[:0]
 		}
 		if len(w.buf.B) == 0 && len(p)-n >= frameSize {
-			if err := w.frame(p[n:], false); err != nil {
+			piece := p[n:]
+			if w.deflate {
+				piece = piece[:min(len(piece), sendq.MaxMarked-maxHeader)]
+			}
+			if err := w.frame(piece, false); err != nil {
 				return n, err
 			}
-			return len(p), nil
+			n += len(piece)
+			continue
 		}
 		m := min(len(p)-n, frameSize-len(w.buf.B))
 		w.buf.B = append(w.buf.B, p[n:n+m]...)
@@ -254,7 +292,7 @@ func (w *messageWriter) Close() error {
 	if err := w.check(); err != nil {
 		return err
 	}
-	if w.typ == Text && !w.text.complete() {
+	if w.typ.bare() == Text && !w.text.complete() {
 		return w.abort(ErrInvalidUTF8)
 	}
 	var rest []byte
@@ -267,6 +305,7 @@ func (w *messageWriter) Close() error {
 	w.err = ErrWriterClosed
 	w.release()
 	w.c.out.End(w.hold)
+	w.c.traceSent(w.typ.bare(), w.size)
 	return nil
 }
 
@@ -287,13 +326,20 @@ func (w *messageWriter) check() error {
 func (w *messageWriter) frame(p []byte, fin bool) error {
 	op := opContinuation
 	if !w.sent {
-		op = opcode(w.typ)
+		op = w.typ.opcode()
 	}
-	err := w.c.writeFrame(w.ctx, header{fin: fin, op: op, length: int64(len(p))}, p, w.hold)
+	if fin {
+		w.hold.Final()
+		if !w.sent { // it is whole, and its size is known
+			w.deflate = w.c.compresses(w.typ, len(p))
+		}
+	}
+	err := w.c.writeFrame(w.ctx, header{fin: fin, rsv1: w.deflate, op: op, length: int64(len(p))}, p, w.hold)
 	if err != nil {
 		return w.abort(err)
 	}
 	w.sent = true
+	w.size += int64(len(p))
 	return nil
 }
 
@@ -301,12 +347,15 @@ func (w *messageWriter) frame(p []byte, fin bool) error {
 // ends: a cut message must never look whole.
 func (w *messageWriter) abort(err error) error {
 	w.err = err
-	if w.sent {
-		w.c.abandon(err)
-		w.err = w.c.outcome(err)
-	}
 	w.release()
-	w.c.out.End(w.hold)
+	if !w.sent {
+		w.c.out.End(w.hold)
+		return w.err
+	}
+	// The others stay out for good: nothing may stand inside a message, and
+	// the queue may not have been closed yet.
+	w.c.abandon(err)
+	w.err = w.c.outcome(err)
 	return w.err
 }
 
@@ -346,6 +395,8 @@ func (c *Conn) skipRest(ctx context.Context) error {
 		}
 		var err error
 		switch b := c.in.Unread(); {
+		case c.asm.deflated: // later messages may refer to it
+			_, err = c.inflate(ctx, inbuf.Most)
 		case c.left == 0:
 			err = c.nextFrame(ctx)
 		case len(b) > 0:
@@ -362,10 +413,56 @@ func (c *Conn) skipRest(ctx context.Context) error {
 // endMessage ends the message in progress if all of it has been consumed, and
 // returns its type then.
 func (c *Conn) endMessage() MessageType {
-	if c.fin && c.left == 0 {
-		return c.asm.end()
+	if c.asm.typ == 0 || !c.fin || c.left > 0 || c.asm.deflated {
+		return 0
 	}
-	return 0
+	size := c.asm.size
+	typ := c.asm.end()
+	c.arrived()
+	c.traceReceived(typ, size)
+	return typ
+}
+
+// atOnce returns the next message if it can be had in one step, where it lies;
+// else no type. It waits for input if there is none.
+func (c *Conn) atOnce(ctx context.Context) (MessageType, []byte, error) {
+	if c.asm.typ != 0 || c.reader != nil {
+		return 0, nil, nil
+	}
+	if c.in.Empty() {
+		if err := c.fill(ctx); err != nil {
+			return 0, nil, err
+		}
+	}
+	return c.wholeFrame()
+}
+
+// wholeFrame consumes the next message if it is a single frame and has come
+// whole, as nearly every message does, and returns its payload; else it leaves
+// all as it is and returns no type. The rules are the same as frame by frame,
+// asked in a row.
+func (c *Conn) wholeFrame() (MessageType, []byte, error) {
+	b := c.in.Unread()
+	h, n, v := parseHeader(b, c.peerMasks(), c.deflate != nil)
+	if v != nil || n == 0 || h.rsv1 || !h.fin || h.op.control() || h.length > int64(len(b)-n) {
+		return 0, nil, nil
+	}
+	if v := c.asm.begin(h); v != nil {
+		return 0, nil, v
+	}
+	if v := c.countMessage(); v != nil {
+		return 0, nil, v
+	}
+	p := b[n : n+int(h.length)]
+	c.in.Consume(n + len(p))
+	mask(h.key, p)
+	if v := c.asm.accept(p, true); v != nil {
+		return 0, nil, v
+	}
+	typ := c.asm.end()
+	c.arrived()
+	c.traceReceived(typ, h.length)
+	return typ, p, nil
 }
 
 // maxWhole keeps sums of lengths of a message in memory from overflowing an
@@ -374,31 +471,60 @@ const maxWhole = math.MaxInt / 8
 
 // wholeMessage reads the next message, appended to dst.
 func (c *Conn) wholeMessage(ctx context.Context, dst []byte) (MessageType, []byte, error) {
-	if err := c.nextMessage(ctx); err != nil {
+	if typ, p, err := c.atOnce(ctx); typ != 0 || err != nil {
+		return typ, append(dst, p...), err
+	}
+	typ, err := c.assemble(ctx, dst, dst == nil)
+	if err != nil {
 		return 0, nil, err
 	}
-	// Nearly every message is one frame, and has come whole.
-	if c.fin && c.part.Len() == 0 && int64(len(c.in.Unread())) >= c.left {
-		p, err := c.payload(c.left)
-		if err != nil {
-			return 0, nil, err
-		}
-		return c.endMessage(), append(dst, p...), nil
+	return typ, c.part.Take(dst), nil
+}
+
+// assemble gathers the next message in part, which may lie behind dst, or where
+// it can be kept if it is to be its own.
+func (c *Conn) assemble(ctx context.Context, dst []byte, own bool) (MessageType, error) {
+	if err := c.nextMessage(ctx); err != nil {
+		return 0, err
+	}
+	if c.asm.deflated {
+		return c.assembleInflated(ctx, own)
 	}
 	for {
 		if c.fin {
 			c.part.At(dst, c.left)
 		}
 		for c.left > 0 {
-			if err := c.collect(ctx, dst == nil); err != nil {
-				return 0, nil, err
+			if err := c.collect(ctx, own); err != nil {
+				return 0, err
 			}
 		}
 		if c.fin {
-			return c.endMessage(), c.part.Take(dst), nil
+			return c.endMessage(), nil
 		}
 		if err := c.nextFrame(ctx); err != nil {
-			return 0, nil, err
+			return 0, err
+		}
+	}
+}
+
+// assembleInflated is assemble for a compressed message.
+func (c *Conn) assembleInflated(ctx context.Context, own bool) (MessageType, error) {
+	typ := c.asm.typ
+	for {
+		b, err := c.inflate(ctx, inbuf.Most)
+		if err != nil {
+			return 0, err
+		}
+		if len(b) == 0 {
+			return typ, nil
+		}
+		if c.part.Len() > maxWhole {
+			return 0, messageTooBig("message too big")
+		}
+		c.part.Append(b, -1, own)
+		if v := c.charge(c.part.Len()); v != nil {
+			return 0, v
 		}
 	}
 }
@@ -419,6 +545,9 @@ func (c *Conn) collect(ctx context.Context, own bool) error {
 			known = c.left
 		}
 		c.part.Append(p, known, own)
+		if v := c.charge(c.part.Len()); v != nil {
+			return v
+		}
 		return nil
 	}
 	room := c.part.Room(c.left, c.fin, own)
@@ -426,10 +555,14 @@ func (c *Conn) collect(ctx context.Context, own bool) error {
 		return c.fill(ctx)
 	}
 	n, err := c.readPayload(ctx, room)
-	if err == nil {
-		c.part.Extend(n)
+	if err != nil {
+		return err
 	}
-	return err
+	c.part.Extend(n)
+	if v := c.charge(c.part.Len()); v != nil {
+		return v
+	}
+	return nil
 }
 
 // readSome reads some bytes of the message in progress into p: none only if p
@@ -445,6 +578,10 @@ func (c *Conn) readSome(ctx context.Context, p []byte) (int, error) {
 		var n int
 		var err error
 		switch room := min(int64(len(p)), c.left); {
+		case c.asm.deflated:
+			var b []byte
+			b, err = c.inflate(ctx, len(p))
+			n = copy(p, b)
 		case c.left == 0:
 			err = c.nextFrame(ctx)
 		case !c.in.Empty():
@@ -452,7 +589,7 @@ func (c *Conn) readSome(ctx context.Context, p []byte) (int, error) {
 			b, err = c.payload(int64(len(p)))
 			n = copy(p, b)
 		case room >= inbuf.Direct:
-			n, err = c.readPayload(ctx, p[:room])
+			n, err = c.readPayload(ctx, p[:min(room, inbuf.Most)])
 		default:
 			err = c.fill(ctx)
 		}

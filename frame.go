@@ -22,6 +22,7 @@ func (op opcode) control() bool { return op&0x8 != 0 }
 
 const (
 	bitFin  = 0x80
+	bitRSV1 = 0x40
 	bitsRSV = 0x70
 	bitMask = 0x80
 
@@ -34,24 +35,29 @@ const (
 // A header is what precedes the payload of a frame (RFC 6455 §5.2).
 type header struct {
 	fin    bool
+	rsv1   bool // the message is compressed (RFC 7692 §6)
 	op     opcode
 	masked bool
 	key    maskKey
 	length int64
 }
 
-// parseHeader reads a client's frame header from the start of b. It judges
-// every byte as soon as it is there: the error does not wait for the rest
-// (§7.1.7). n is the header's size; it is 0 while more bytes are needed, and
-// then only fin and op are valid, if b is not empty.
-func parseHeader(b []byte) (h header, n int, _ *CloseError) {
+// parseHeader reads a frame header from the start of b; masked says which side
+// it has to be from: clients mask, servers do not (§5.1); deflate, that
+// messages may be compressed. It judges every byte
+// as soon as it is there: the error does not wait for the rest (§7.1.7). n is
+// the header's size; it is 0 while more bytes are needed, and then only fin and
+// op are valid, if b is not empty.
+func parseHeader(b []byte, masked, deflate bool) (h header, n int, _ *CloseError) {
 	if len(b) < 1 {
 		return h, 0, nil
 	}
 	h.fin = b[0]&bitFin != 0
 	h.op = opcode(b[0] & 0x0f)
+	h.rsv1 = b[0]&bitRSV1 != 0
 	switch {
-	case b[0]&bitsRSV != 0: // no extension has been agreed (§5.2)
+	case b[0]&bitsRSV != 0 && (!deflate || b[0]&bitsRSV != bitRSV1 || h.op != opText && h.op != opBinary):
+		// §5.2. That a message is compressed says its first frame (RFC 7692 §6.1).
 		return h, 0, protocolError("reserved bit set")
 	case h.op > opBinary && h.op < opClose || h.op > opPong:
 		return h, 0, protocolError("reserved opcode")
@@ -63,8 +69,10 @@ func parseHeader(b []byte) (h header, n int, _ *CloseError) {
 	}
 	length := b[1] &^ bitMask
 	switch {
-	case b[1]&bitMask == 0: // §5.1
+	case masked && b[1]&bitMask == 0: // §5.1
 		return h, 0, protocolError("unmasked frame")
+	case !masked && b[1]&bitMask != 0:
+		return h, 0, protocolError("masked frame")
 	case h.op.control() && length > maxControl: // §5.5
 		return h, 0, protocolError("control frame longer than 125 bytes")
 	}
@@ -96,6 +104,9 @@ func parseHeader(b []byte) (h header, n int, _ *CloseError) {
 		}
 		h.length = int64(v)
 	}
+	if !masked {
+		return h, n, nil
+	}
 	if len(b) < n+4 {
 		return h, 0, nil
 	}
@@ -104,11 +115,44 @@ func parseHeader(b []byte) (h header, n int, _ *CloseError) {
 	return h, n + 4, nil
 }
 
+// completeFrame reports whether b begins with a whole frame, as far as its
+// lengths tell.
+func completeFrame(b []byte, masked bool) bool {
+	short := 2
+	if masked {
+		short += 4
+	}
+	if len(b) < short {
+		return false
+	}
+	if length := int(b[1] &^ bitMask); length < 126 {
+		return len(b) >= short+length
+	}
+	h, n, _ := parseHeader(b, masked, true)
+	return n > 0 && int64(len(b)-n) >= h.length
+}
+
+// ownHeader reads a header that this side has made.
+func ownHeader(b []byte) (h header, n int) {
+	marked := b[0] & bitRSV1
+	b0 := b[0] &^ bitRSV1 // continuations may be marked here, too
+	masked := b[1]&bitMask != 0
+	var head [maxHeader]byte
+	copy(head[:], b)
+	head[0] = b0
+	h, n, _ = parseHeader(head[:], masked, true)
+	h.rsv1 = marked != 0
+	return h, n
+}
+
 // appendHeader appends h as it goes on the wire.
 func appendHeader(b []byte, h header) []byte {
 	b0 := byte(h.op)
 	if h.fin {
 		b0 |= bitFin
+	}
+	if h.rsv1 {
+		b0 |= bitRSV1
 	}
 	var b1 byte
 	if h.masked {

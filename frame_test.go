@@ -33,13 +33,14 @@ func wantCode(t testing.TB, v *CloseError, code StatusCode) {
 	}
 }
 
-// illegalPair is the predicate of F-01 without extensions, clause by clause.
-func illegalPair(b0, b1 byte, inMsg bool) bool {
+// illegalPair is the predicate of F-01, clause by clause; defl says that
+// permessage-deflate was agreed on.
+func illegalPair(b0, b1 byte, inMsg, defl bool) bool {
 	fin, op := b0>>7, b0&15
 	rsv1, rsv2, rsv3 := b0>>6&1, b0>>5&1, b0>>4&1
 	masked, length := b1>>7, b1&127
 	return rsv2 == 1 || rsv3 == 1 ||
-		rsv1 == 1 ||
+		rsv1 == 1 && !(defl && (op == 1 || op == 2)) ||
 		op >= 3 && op <= 7 || op >= 11 ||
 		masked == 0 ||
 		op >= 8 && (fin == 0 || length > 125) ||
@@ -48,12 +49,12 @@ func illegalPair(b0, b1 byte, inMsg bool) bool {
 }
 
 // judgePrefix is what a connection does with the first bytes of a frame.
-func judgePrefix(b []byte, inMsg bool) *CloseError {
+func judgePrefix(b []byte, inMsg, defl bool) *CloseError {
 	asm := assembler{limit: -1, maxFrames: -1}
 	if inMsg {
 		asm.typ = Text
 	}
-	h, _, v := parseHeader(b)
+	h, _, v := parseHeader(b, true, defl)
 	if v == nil && !h.op.control() {
 		v = asm.order(h.op)
 	}
@@ -61,21 +62,22 @@ func judgePrefix(b []byte, inMsg bool) *CloseError {
 }
 
 func TestF01Exhaustive(t *testing.T) {
-	for _, inMsg := range []bool{false, true} {
+	for i := range 4 {
+		inMsg, defl := i&1 == 1, i&2 == 2
 		legal := 0
 		for b0 := range 256 {
-			first := judgePrefix([]byte{byte(b0)}, inMsg)
+			first := judgePrefix([]byte{byte(b0)}, inMsg, defl)
 			for b1 := range 256 {
-				want := illegalPair(byte(b0), byte(b1), inMsg)
-				v := judgePrefix([]byte{byte(b0), byte(b1)}, inMsg)
+				want := illegalPair(byte(b0), byte(b1), inMsg, defl)
+				v := judgePrefix([]byte{byte(b0), byte(b1)}, inMsg, defl)
 				if (v != nil) != want {
-					t.Errorf("%02x %02x, in a message %v: verdict %v, want one: %v", b0, b1, inMsg, v, want)
+					t.Errorf("%02x %02x, in a message %v, deflate %v: verdict %v, want one: %v", b0, b1, inMsg, defl, v, want)
 				}
 				if v != nil && v.Code != StatusProtocolError {
-					t.Errorf("%02x %02x, in a message %v: %v, want 1002", b0, b1, inMsg, v)
+					t.Errorf("%02x %02x, in a message %v, deflate %v: %v, want 1002", b0, b1, inMsg, defl, v)
 				}
 				if first != nil && v == nil {
-					t.Errorf("%02x %02x, in a message %v: refused after the first byte (%v), accepted after the second", b0, b1, inMsg, first)
+					t.Errorf("%02x %02x, in a message %v, deflate %v: refused after the first byte (%v), accepted after the second", b0, b1, inMsg, defl, first)
 				}
 				if !want {
 					legal++
@@ -86,22 +88,24 @@ func TestF01Exhaustive(t *testing.T) {
 		kinds := 2
 		if inMsg {
 			kinds = 1
+		} else if defl {
+			kinds = 4 // compressed or not
 		}
 		if want := 2*kinds*128 + 3*126; legal != want {
-			t.Errorf("in a message %v: %d pairs are legal, want %d", inMsg, legal, want)
+			t.Errorf("in a message %v, deflate %v: %d pairs are legal, want %d", inMsg, defl, legal, want)
 		}
 	}
 }
 
 func TestF02FirstByte(t *testing.T) {
 	// What no second byte can make legal is refused without waiting for it.
-	for b0 := range 256 {
-		hopeless := true
+	for b0 := range 512 {
+		hopeless, defl := true, b0 > 255
 		for b1 := range 256 {
-			hopeless = hopeless && illegalPair(byte(b0), byte(b1), false)
+			hopeless = hopeless && illegalPair(byte(b0), byte(b1), false, defl)
 		}
-		if v := judgePrefix([]byte{byte(b0)}, false); (v != nil) != hopeless {
-			t.Errorf("%02x alone: verdict %v, want one: %v", b0, v, hopeless)
+		if v := judgePrefix([]byte{byte(b0)}, false, defl); (v != nil) != hopeless {
+			t.Errorf("%02x alone, deflate %v: verdict %v, want one: %v", byte(b0), defl, v, hopeless)
 		}
 	}
 }
@@ -148,7 +152,7 @@ func TestHeaderPrefixes(t *testing.T) {
 		b := wire(t, tt.frame)
 		for k := range len(b) + 1 {
 			t.Run(fmt.Sprintf("%s/%x", tt.id, b[:k]), func(t *testing.T) {
-				h, n, v := parseHeader(b[:k:k])
+				h, n, v := parseHeader(b[:k:k], true, false)
 				if tt.verdict > 0 && k >= tt.verdict {
 					wantCode(t, v, StatusProtocolError)
 					if n != 0 {
@@ -171,7 +175,7 @@ func TestHeaderPrefixes(t *testing.T) {
 					t.Errorf("got %d, %+v, want %d, %+v", n, h, len(b), want)
 				}
 				// What follows the header changes nothing.
-				if h, n, v := parseHeader(append(bytes.Clone(b), 0xff, 0xff)); h != want || n != len(b) || v != nil {
+				if h, n, v := parseHeader(append(bytes.Clone(b), 0xff, 0xff), true, false); h != want || n != len(b) || v != nil {
 					t.Errorf("with more bytes: %d, %+v, %v", n, h, v)
 				}
 			})
@@ -180,7 +184,7 @@ func TestHeaderPrefixes(t *testing.T) {
 }
 
 func TestF16LimitBeforeAllocation(t *testing.T) {
-	h, _, v := parseHeader(wire(t, "82 ff 7fffffffffffffff z"))
+	h, _, v := parseHeader(wire(t, "82 ff 7fffffffffffffff z"), true, false)
 	wantCode(t, v, 0)
 	asm := assembler{limit: defaultReadLimit, maxFrames: -1}
 	wantCode(t, asm.begin(h), StatusMessageTooBig)
@@ -211,7 +215,7 @@ func TestF09HeaderRoundTrip(t *testing.T) {
 				if got := appendHeader([]byte("x"), h); !bytes.Equal(got, append([]byte("x"), plain...)) {
 					t.Errorf("%+v: %x, want 78 %x", h, got, plain)
 				}
-				if _, _, v := parseHeader(plain); v == nil {
+				if _, _, v := parseHeader(plain, true, false); v == nil {
 					t.Errorf("%x: a frame without a mask is accepted (M-01)", plain)
 				}
 
@@ -224,7 +228,7 @@ func TestF09HeaderRoundTrip(t *testing.T) {
 				if len(masked) > maxHeader {
 					t.Errorf("%+v: %d bytes, more than maxHeader", h, len(masked))
 				}
-				got, n, v := parseHeader(masked)
+				got, n, v := parseHeader(masked, true, false)
 				if got != h || n != len(masked) || v != nil {
 					t.Errorf("%x: parsed as %+v, %d, %v, want %+v", masked, got, n, v, h)
 				}

@@ -17,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/sockeye-ws/websocket/internal/conformance"
+	"github.com/sockeye-ws/websocket/internal/sendq"
 	"github.com/sockeye-ws/websocket/internal/transport"
 )
 
@@ -32,9 +33,9 @@ func FuzzHeader(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		b = b[:min(len(b), maxHeader+2)]
-		last, size, verdict := parseHeader(b)
+		last, size, verdict := parseHeader(b, true, false)
 		for k := range b {
-			h, n, v := parseHeader(b[:k:k])
+			h, n, v := parseHeader(b[:k:k], true, false)
 			switch {
 			case v != nil && (verdict == nil || *v != *verdict):
 				t.Fatalf("%x: %v after %d bytes, then %v", b, v, k, verdict)
@@ -76,7 +77,7 @@ func FuzzHeader(f *testing.F) {
 		}
 		want.key = keyOf([4]byte(b[9:13]))
 		form := appendHeader(nil, want)
-		if got, n, v := parseHeader(form); got != want || n != len(form) || v != nil {
+		if got, n, v := parseHeader(form, true, false); got != want || n != len(form) || v != nil {
 			t.Fatalf("%+v is written as %x and read as %+v, %d, %v", want, form, got, n, v)
 		}
 	})
@@ -487,14 +488,15 @@ type eager struct {
 	s *script
 }
 
+func (e eager) Tries() bool                    { return true }
 func (e eager) TryWrite(p []byte) (int, error) { return e.s.Write(p) }
 
 // play makes a connection on a script.
 func play(cfg *Config, pieces [][]byte) (*Conn, *script) {
 	s := &script{pieces: pieces}
-	c := newConn(s, nil, cfg, "", nil)
+	c := newConn(s, nil, &terms{Config: *cfg, queue: sendq.Options{Limit: defaultWriteQueue, Timeout: cfg.WriteTimeout}}, "", nil)
 	c.t = eager{c.t, s}
-	c.out.Init(c.t, maxQueue, cfg.WriteTimeout, c.writeFailed)
+	c.out.Init(c.t, (*member)(c), &c.cfg.queue)
 	s.c = c
 	return c, s
 }

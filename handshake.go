@@ -113,20 +113,26 @@ func validKey(s string) bool {
 	if len(s) != 24 || strings.ContainsAny(s, "\r\n") { // which the decoder would skip
 		return false
 	}
-	n, err := base64.StdEncoding.Decode(nonce[:], []byte(s))
+	var b [24]byte
+	copy(b[:], s)
+	n, err := base64.StdEncoding.Decode(nonce[:], b[:])
 	return err == nil && n == 16
 }
 
 // acceptKey computes Sec-WebSocket-Accept (§4.2.2).
 func acceptKey(key string) (string, error) {
-	sum, err := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
-	return base64.StdEncoding.EncodeToString(sum[:]), err
+	var b [24 + 36]byte
+	sum, err := sha1.Sum(append(append(b[:0], key...), "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"...))
+	var accept [28]byte
+	base64.StdEncoding.Encode(accept[:], sum[:])
+	return string(accept[:]), err
 }
 
 // An agreement is what the handshake of a valid request will answer.
 type agreement struct {
 	accept      string
 	subprotocol string
+	deflate     *deflation // nil: no compression
 }
 
 // negotiate judges a request and works out the answer to it. It changes
@@ -144,7 +150,8 @@ func (u *Upgrader) negotiate(r *http.Request) (agreement, *HandshakeError) {
 	if !ok {
 		return a, refuse(http.StatusBadRequest, "malformed Sec-WebSocket-Protocol header")
 	}
-	if _, ok := httpfield.Elements(r.Header["Sec-Websocket-Extensions"]); !ok {
+	extensions, ok := httpfield.Elements(r.Header["Sec-Websocket-Extensions"])
+	if !ok {
 		return a, refuse(http.StatusBadRequest, "malformed Sec-WebSocket-Extensions header")
 	}
 	check := settings.origins.check
@@ -156,6 +163,7 @@ func (u *Upgrader) negotiate(r *http.Request) (agreement, *HandshakeError) {
 		e.cause = err
 		return a, e
 	}
+	a.deflate = settings.terms.Compression.accept(extensions)
 	// Where SHA-1 cannot be had no connection can be made; say so early.
 	if a.accept, err = acceptKey(httpfield.Trim(r.Header.Get("Sec-Websocket-Key"))); err != nil {
 		return a, internalError(err)
@@ -184,7 +192,13 @@ func (a agreement) appendResponse(b []byte, headers ...http.Header) ([]byte, err
 	if a.subprotocol != "" {
 		b = append(append(append(b, "Sec-WebSocket-Protocol: "...), a.subprotocol...), "\r\n"...)
 	}
+	if a.deflate != nil {
+		b = append(append(append(b, "Sec-WebSocket-Extensions: "...), a.deflate.String()...), "\r\n"...)
+	}
 	for _, h := range headers {
+		if len(h) == 0 {
+			continue
+		}
 		for _, name := range slices.Sorted(maps.Keys(h)) {
 			if slices.Contains(reserved, http.CanonicalHeaderKey(name)) {
 				return nil, fmt.Errorf("the application sets the header %q, which belongs to the handshake", name)
@@ -226,6 +240,15 @@ func (u *Upgrader) hijack(w http.ResponseWriter, r *http.Request, a agreement, v
 	if err != nil {
 		return nil, u.answer(w, r, internalError(err))
 	}
+	if refused := u.live.enter(u.MaxConns); refused != nil {
+		return nil, u.answer(w, r, refused)
+	}
+	added := false
+	defer func() {
+		if !added { // Hijack may panic, too
+			u.live.leave()
+		}
+	}()
 	nc, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return nil, u.answer(w, r, internalError(hijackError(w, err)))
@@ -237,7 +260,7 @@ func (u *Upgrader) hijack(w http.ResponseWriter, r *http.Request, a agreement, v
 		b, _ := rw.Reader.Peek(n)
 		early = bytes.Clone(b)
 	}
-	cfg := &u.frozen.config
+	cfg := &u.frozen.terms
 	var deadline time.Time // clears what http.Server has set
 	if cfg.WriteTimeout > 0 {
 		deadline = time.Now().Add(cfg.WriteTimeout)
@@ -253,7 +276,21 @@ func (u *Upgrader) hijack(w http.ResponseWriter, r *http.Request, a agreement, v
 		nc.Close()
 		return nil, fmt.Errorf("websocket: handshake: the answer could not be written: %w", err)
 	}
-	return newConn(nc, early, cfg, a.subprotocol, values), nil
+	c := newConn(nc, early, cfg, a.subprotocol, values)
+	c.compressing(a.deflate)
+	if u.ReleaseConns && unhooked(r) {
+		c.t.MayDetach()
+	}
+	u.live.add(c)
+	added = true
+	return c, nil
+}
+
+// unhooked reports whether the server that r came to shows its connections to
+// nobody.
+func unhooked(r *http.Request) bool {
+	s, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
+	return s != nil && s.ConnContext == nil && s.ConnState == nil
 }
 
 // hijackError names the type that hides the Hijacker, since that is what has
@@ -288,12 +325,7 @@ func allValues(values []string) bool {
 
 // answer writes the HTTP response for a refused request and returns e.
 func (u *Upgrader) answer(w http.ResponseWriter, r *http.Request, e *HandshakeError) error {
-	log := u.logger()
-	if e.status() >= 500 && e.cause != nil {
-		log.Error("websocket: handshake failed", "remote", r.RemoteAddr, "status", e.status(), "error", e)
-	} else {
-		log.Debug("websocket: handshake refused", "remote", r.RemoteAddr, "status", e.status(), "error", e)
-	}
+	u.refused(r, e)
 	h := w.Header()
 	for name, values := range e.Header {
 		h[http.CanonicalHeaderKey(name)] = values

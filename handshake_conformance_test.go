@@ -341,11 +341,20 @@ func hsUpgrader(server *conformance.HandshakeServer) *websocket.Upgrader {
 		SelectSubprotocol: server.SelectSubprotocol,
 		Origins:           server.Origins,
 		CheckOrigin:       server.CheckOrigin,
+		Config:            websocket.Config{Compression: hsCompression(server)},
 	}
 	if server.AnyOrigin {
 		u.Origins = append(u.Origins, websocket.AnyOriginInsecure)
 	}
 	return u
+}
+
+func hsCompression(server *conformance.HandshakeServer) websocket.Compression {
+	c := server.Compression
+	return websocket.Compression{
+		Enable: c.Enable, ServerWindowBits: c.ServerWindowBits, ClientWindowBits: c.ClientWindowBits,
+		ServerNoContextTakeover: c.ServerNoContextTakeover, ClientNoContextTakeover: c.ClientNoContextTakeover,
+	}
 }
 
 func hsServeRows(t testing.TB, server *conformance.HandshakeServer, entry hsEntry) *hsServed {

@@ -15,6 +15,9 @@ type maskKey uint32
 // The loop over blocks of 16 words is what the compiler turns into code that
 // runs at about the speed of memory; more unrolling gains nothing.
 func mask(key maskKey, b []byte) maskKey {
+	if key == 0 { // that of a server's frames, which have none
+		return 0
+	}
 	k := uint64(key)<<32 | uint64(key)
 	for len(b) >= 128 {
 		w := (*[128]byte)(b)
@@ -36,10 +39,23 @@ func mask(key maskKey, b []byte) maskKey {
 		binary.LittleEndian.PutUint64(w[120:], binary.LittleEndian.Uint64(w[120:])^k)
 		b = b[128:]
 	}
+	for len(b) >= 32 {
+		w := (*[32]byte)(b)
+		binary.LittleEndian.PutUint64(w[0:], binary.LittleEndian.Uint64(w[0:])^k)
+		binary.LittleEndian.PutUint64(w[8:], binary.LittleEndian.Uint64(w[8:])^k)
+		binary.LittleEndian.PutUint64(w[16:], binary.LittleEndian.Uint64(w[16:])^k)
+		binary.LittleEndian.PutUint64(w[24:], binary.LittleEndian.Uint64(w[24:])^k)
+		b = b[32:]
+	}
 	for len(b) >= 8 {
 		w := (*[8]byte)(b)
 		binary.LittleEndian.PutUint64(w[:], binary.LittleEndian.Uint64(w[:])^k)
 		b = b[8:]
+	}
+	if len(b) >= 4 {
+		w := (*[4]byte)(b)
+		binary.LittleEndian.PutUint32(w[:], binary.LittleEndian.Uint32(w[:])^uint32(key))
+		b = b[4:]
 	}
 	for i := range b {
 		b[i] ^= byte(k >> (8 * i))

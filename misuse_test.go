@@ -25,8 +25,7 @@ func inPair(t *testing.T, wrap func(*memconn.Conn) net.Conn, f func(t *testing.T
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		peer, server := memconn.Pair()
-		cfg := Config{}.withDefaults()
-		c := newConn(wrap(server), nil, &cfg, "", nil)
+		c := newConn(wrap(server), nil, on(Config{}), "", nil)
 		f(t, c, peer)
 		c.CloseNow()
 		<-c.Context().Done()

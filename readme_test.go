@@ -30,8 +30,10 @@ import (
 // are used, and what given declares is there.
 
 var fragmentImports = map[string]string{
-	"context": "context", "errors": "errors", "http": "net/http", "time": "time",
+	"expvar":  "expvar",
+	"context": "context", "errors": "errors", "http": "net/http", "slog": "log/slog", "time": "time",
 	"websocket": "github.com/sockeye-ws/websocket",
+	"testing":   "testing", "synctest": "testing/synctest", "httptest": "net/http/httptest",
 }
 
 const (
@@ -41,6 +43,7 @@ const (
 
 import (
 	"net/http"
+	"testing"
 
 	"github.com/sockeye-ws/websocket"
 )
@@ -48,6 +51,7 @@ import (
 type recorder struct{ http.ResponseWriter }
 
 func echo(*websocket.Conn) error               { return nil }
+func upgraderOf(*testing.T) *websocket.Upgrader { return nil }
 func publish(string, websocket.Message)        {}
 func serve(*websocket.Conn, string) error      { return nil }
 func userOf(*http.Request) (user string, ok bool) { return "", true }
@@ -225,8 +229,26 @@ func TestDocumentedLimits(t *testing.T) {
 			want = bytesText(v)
 		case int:
 			want = strconv.Itoa(v)
+			switch {
+			case config.Type().Field(i).Name == "WriteQueue":
+				want = bytesText(int64(v))
+			case v == 0:
+				want = "none"
+			}
+		case Overflow:
+			want = "`Disconnect`"
 		case time.Duration:
 			want = secondsText(v)
+			if v == 0 {
+				want = "none"
+			}
+		case Compression:
+			want = "off"
+			if v.Enable {
+				want = "on"
+			}
+		case *Trace:
+			want = "none"
 		case *slog.Logger:
 			want = "`slog.Default()`"
 		}
@@ -239,7 +261,6 @@ func TestDocumentedLimits(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		"while " + bytesText(maxQueue) + " are queued",
 		"at most " + secondsText(drainTime) + " or " + bytesText(drainBytes),
 	} {
 		if !strings.Contains(strings.Join(strings.Fields(readme), " "), want) {

@@ -375,6 +375,12 @@ func TestRegistersOnce(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
+				// More has come than was read, so that another goroutine
+				// writes; what it borrows is back when it is done.
+				for queued := 1; queued > 0; queued, _ = c.Queued() {
+					runtime.Gosched()
+				}
+				runtime.Gosched()
 			})
 		}
 		first(false) // fills the pools

@@ -294,7 +294,7 @@ func (s *hijackSpy) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // http101 upgrades by Upgrade and hands the connection over, so that nobody
 // else has used it before.
 func http101(give func(*websocket.Conn)) http.Handler {
-	u := &websocket.Upgrader{Config: websocket.Config{Logger: slog.New(slog.DiscardHandler)}}
+	u := &websocket.Upgrader{Config: websocket.Config{Logger: slog.New(slog.DiscardHandler), PingInterval: -1}, ReleaseConns: true}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c, err := u.Upgrade(w, r); err == nil {
 			give(c)
@@ -305,7 +305,7 @@ func http101(give func(*websocket.Conn)) http.Handler {
 // upgraded is a connection over nc, without a server.
 func upgraded(t *testing.T, nc net.Conn) *websocket.Conn {
 	t.Helper()
-	u := &websocket.Upgrader{Config: websocket.Config{Logger: slog.New(slog.DiscardHandler)}}
+	u := &websocket.Upgrader{Config: websocket.Config{Logger: slog.New(slog.DiscardHandler), PingInterval: -1}}
 	c, err := u.Upgrade(newHSWriter(nc), hsRequest())
 	if err != nil {
 		t.Fatal(err)

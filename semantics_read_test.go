@@ -428,7 +428,7 @@ func TestMessagesEnd(t *testing.T) {
 // the connection nothing.
 func TestReadStalled(t *testing.T) {
 	for _, part := range []string{"81", "81 fe", "81 fe 00", "81 85", "81 85 37fa21", "81 85 z", "81 85 z 68656c6c"} {
-		inLab(t, websocket.Config{}, func(t *testing.T, l *lab) {
+		inLab(t, websocket.Config{MessageTimeout: -1}, func(t *testing.T, l *lab) {
 			p, c := l.open("a peer that stalls after " + part + " is waited for")
 			p.Write(part)
 			start := time.Now()

@@ -435,7 +435,7 @@ func TestWriteMisuse(t *testing.T) {
 	inLab(t, websocket.Config{}, func(t *testing.T, l *lab) {
 		p, c := l.open("misuse sends nothing and harms nothing")
 		ctx := context.Background()
-		for _, typ := range []websocket.MessageType{0, 3, 8, 9, 10, 0x81, 255} {
+		for _, typ := range []websocket.MessageType{0, 3, 8, 9, 10, 0x80, 0x83, 255} {
 			if err := c.Write(ctx, typ, nil); err == nil || errors.As(err, new(*websocket.CloseError)) {
 				t.Errorf("Write of type %d: %v", typ, err)
 			}

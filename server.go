@@ -1,4 +1,5 @@
-// Package websocket makes WebSocket servers (RFC 6455) of net/http handlers.
+// Package websocket makes WebSocket servers (RFC 6455) of net/http handlers. It
+// has a client, too: [Dial].
 //
 // Mount an [Upgrader]; its Handler serves one connection:
 //
@@ -39,6 +40,7 @@ package websocket
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -46,6 +48,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
+
+	"github.com/sockeye-ws/websocket/internal/sendq"
 )
 
 // An Upgrader answers WebSocket handshakes and serves the connections. It is
@@ -54,7 +59,8 @@ import (
 // goroutines may use it.
 type Upgrader struct {
 	// Handler serves one connection, on a goroutine of its own. The
-	// connection ends with it: with 1000 when it returns nil, with the
+	// connection ends with it, unless [Conn.Start] has been called and it
+	// returns nil: with 1000 when it returns nil, with the
 	// code and reason of a [*CloseError], with 1011 and no reason for any
 	// other error and for a panic, both of which are logged.
 	Handler func(*Conn) error
@@ -63,7 +69,9 @@ type Upgrader struct {
 	// check, and returns what serves the connection in place of Handler.
 	// It runs on net/http's goroutine before anything is answered. What the
 	// connection needs of r must be taken here: r must not be kept. header
-	// goes out with the 101, for cookies, say.
+	// goes out with the 101, for cookies, say. What is accepted here can
+	// still come to nothing, when the server is full or the client gone:
+	// acquire nothing that only the returned function gives back.
 	//
 	// With a [*HandshakeError] the request is answered as that says; with
 	// any other error with 500, and the error is logged.
@@ -93,10 +101,45 @@ type Upgrader struct {
 	// An error refuses the request with 403; its text is not sent.
 	CheckOrigin func(*http.Request) error
 
+	// MaxConns is how many connections may be open at a time; further
+	// handshakes are answered with 503 and Retry-After. 0: no limit.
+	MaxConns int
+
+	// PartialLimit is how many bytes of messages that have not come whole may
+	// be held for all connections together; one that goes beyond it is closed
+	// with 1013. Each connection counts in steps of 4 KiB; what a Reader
+	// streams, and messages of one frame that come at once, are not held.
+	// 0: 1 GiB; negative: no limit.
+	PartialLimit int64
+
+	// ReleaseConns lets a connection in event mode (see [Conn.Start]) that is
+	// silent give up its net.Conn and keep the bare socket, which saves
+	// almost half of its memory (on Linux, over TCP without TLS). When it has to wait,
+	// for a peer that takes slowly, say, it gets another one, for some 20 µs
+	// and two descriptors more for a moment: let there be a few to spare.
+	//
+	// Set it if nobody but the http.Server and this package has the net.Conn.
+	// A listener or a middleware that keeps it, to close it or to set its
+	// options later on, would not reach the socket any more. It has no
+	// effect with a listener that wraps the connections, and with a server
+	// that has ConnContext or ConnState, as those of httptest have.
+	ReleaseConns bool
+
+	// ShutdownCode and ShutdownReason are what [Upgrader.Shutdown] closes
+	// connections with, for example 1012 for a restart. 0: 1001.
+	ShutdownCode   StatusCode
+	ShutdownReason string
+
+	// ShutdownWindow is the time over which Shutdown spreads the closing,
+	// so that not all clients come back in the same moment. 0: 1 s;
+	// negative: all are closed at once.
+	ShutdownWindow time.Duration
+
 	Config
 
 	once   sync.Once
 	frozen settings
+	live   live
 }
 
 // A Config has the limits of a connection. The zero value of each field
@@ -118,18 +161,96 @@ type Config struct {
 	// but for what is left to write when the connection closes.
 	WriteTimeout time.Duration
 
+	// WriteQueue is how many bytes are accepted ahead of a peer that takes
+	// them slowly; then Write waits, and Send does what Overflow says. A
+	// single message may be larger: it is accepted when nothing else is
+	// queued. What is to be compressed counts as it was written. Where a
+	// large message, such as a snapshot, is followed by
+	// smaller ones before it can be out, there has to be room for all of
+	// them. 0: 256 KiB; negative makes every handshake fail.
+	WriteQueue int
+
+	// Overflow says what Send and [Group.Send] do with a message that
+	// finds no room in the queue. 0: Disconnect.
+	Overflow Overflow
+
+	// PingInterval is how long nothing may come from the peer until it is
+	// pinged. So that not all are pinged at once, it is up to a quarter
+	// less for some connections. The clock ticks each half second, or
+	// sixteen times in the shortest of this and the next three times, which
+	// are rounded up to that. 0: 30 s; negative: no keepalive.
+	PingInterval time.Duration
+
+	// PingTimeout is how long nothing may come after that ping; then the
+	// connection is over. Anything that comes is a sign of life, also what
+	// waits because the application does not read. 0: 20 s.
+	PingTimeout time.Duration
+
+	// MessageTimeout is how long a message whose beginning has come may be
+	// waited for until it is whole: so long, and one second more for each
+	// KiB of it that has come. A peer that is slower is closed with 1008,
+	// never early and up to a tick late; see PingInterval. Only time in
+	// which somebody waits for it counts, and pauses of the application do
+	// not. A control frame may take no longer. 0: 60 s; negative: no limit.
+	MessageTimeout time.Duration
+
+	// FirstMessageTimeout is how soon after the handshake the peer has to
+	// begin its first data message, or it is closed with 1008, up to a tick
+	// later: for servers whose clients speak first. Pings are no message,
+	// and what waits because the application does not read may be one.
+	// 0: no limit.
+	FirstMessageTimeout time.Duration
+
+	// ControlRate and MessageRate are how many control frames and data
+	// messages are accepted in a second, in the long run; after a second of
+	// quiet so many may come at once. One more closes the connection with
+	// 1008, but a Close is never too much. 0: no limit.
+	ControlRate int
+	MessageRate int
+
+	// Compression is off unless it is enabled.
+	Compression Compression
+
 	// CloseTimeout is how long the peer's Close is waited for, in the
 	// background, after this side's has been sent. 0: 5 s; negative: it is
 	// not waited for.
 	CloseTimeout time.Duration
 
 	// Logger is told about panics and errors of handlers and failed
-	// handshakes, and on the debug level about refused ones. nil:
-	// slog.Default().
+	// handshakes, about peers that were disconnected over
+	// [Config.Overflow], and on the debug level about refused handshakes
+	// and the ends of connections. nil: slog.Default().
 	Logger *slog.Logger
+
+	// Trace is told what happens on the connections. nil: nothing is.
+	Trace *Trace
 }
 
+// An Overflow says what happens when a message that is sent without waiting
+// finds more than [Config.WriteQueue] bytes queued.
+type Overflow uint8
+
 const (
+	// Disconnect drops what is queued and closes the connection with 1008,
+	// so that the peer never misses a message without knowing.
+	Disconnect Overflow = iota
+	// DropNewest drops the message.
+	DropNewest
+	// DropOldest drops those messages that were sent first and have not
+	// begun to leave, to make room for this one: for values that are out of
+	// date when the next comes. Messages of Write and Writer are not dropped;
+	// where no other is left, this one is.
+	DropOldest
+)
+
+const (
+	defaultPingInterval   = 30 * time.Second
+	defaultPingTimeout    = 20 * time.Second
+	defaultShutdownWindow = time.Second
+	defaultMessageTimeout = time.Minute
+	defaultPartialLimit   = 1 << 30
+
+	defaultWriteQueue   = 256 << 10
 	defaultReadLimit    = 1 << 20
 	defaultMaxFragments = 16 << 10
 	defaultWriteTimeout = 10 * time.Second
@@ -146,6 +267,18 @@ func (c Config) withDefaults() Config {
 	if c.WriteTimeout == 0 {
 		c.WriteTimeout = defaultWriteTimeout
 	}
+	if c.WriteQueue == 0 {
+		c.WriteQueue = defaultWriteQueue
+	}
+	if c.PingInterval == 0 {
+		c.PingInterval = defaultPingInterval
+	}
+	if c.PingTimeout == 0 {
+		c.PingTimeout = defaultPingTimeout
+	}
+	if c.MessageTimeout == 0 {
+		c.MessageTimeout = defaultMessageTimeout
+	}
 	if c.CloseTimeout == 0 {
 		c.CloseTimeout = defaultCloseTimeout
 	}
@@ -155,24 +288,77 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// terms are what a connection goes by: a Config with its defaults, and what
+// follows from it.
+type terms struct {
+	Config
+	queue sendq.Options
+	// newKey makes the masking keys of what a client sends; nil: this is a
+	// server, which does not mask (RFC 6455 §5.1).
+	newKey func() maskKey
+}
+
+func (t *terms) set(c Config) {
+	t.Config = c.withDefaults()
+	t.queue.Limit = t.WriteQueue
+	t.queue.Timeout = t.WriteTimeout
+	t.queue.DropOldest = t.Overflow == DropOldest
+	t.queue.Disconnect = t.Overflow == Disconnect
+}
+
+// check says what is wrong with c, where nothing sensible can be made of it.
+func (c *Config) check() error {
+	switch {
+	case c.WriteQueue < 0:
+		return fmt.Errorf("Config.WriteQueue is %d, and nothing could be sent", c.WriteQueue)
+	case c.Overflow > DropOldest:
+		return fmt.Errorf("Config.Overflow is %d, which has no meaning", c.Overflow)
+	case c.PingTimeout < 0:
+		return fmt.Errorf("Config.PingTimeout is %v, and no peer could answer", c.PingTimeout)
+	case c.Compression.check() != nil:
+		return c.Compression.check()
+	case c.ControlRate < 0 || c.MessageRate < 0 || c.FirstMessageTimeout < 0:
+		return errors.New("Config.ControlRate, MessageRate or FirstMessageTimeout is negative, which has no meaning")
+	}
+	return nil
+}
+
+// check says what is wrong with u.
+func (u *Upgrader) check() error {
+	if err := u.Config.check(); err != nil {
+		return err
+	}
+	switch {
+	case u.ShutdownCode != 0 && !u.ShutdownCode.sendable():
+		return fmt.Errorf("a server cannot send ShutdownCode %d", u.ShutdownCode)
+	case len(u.ShutdownReason) > maxReason || !utf8.ValidString(u.ShutdownReason):
+		return fmt.Errorf("ShutdownReason is not UTF-8 of at most %d bytes", maxReason)
+	}
+	return nil
+}
+
 // settings are an Upgrader's fields as they were at its first use.
 type settings struct {
-	config  Config
+	terms   terms
 	origins originPolicy
 	err     error
 }
 
 func (u *Upgrader) settings() (*settings, error) {
 	u.once.Do(func() {
-		u.frozen.config = u.Config.withDefaults()
+		u.frozen.terms.set(u.Config)
 		u.frozen.origins, u.frozen.err = parseOrigins(u.Origins)
+		if u.frozen.err == nil {
+			u.frozen.err = u.check()
+		}
+		u.live.init(u, &u.frozen.terms)
 	})
 	return &u.frozen, u.frozen.err
 }
 
 func (u *Upgrader) logger() *slog.Logger {
 	s, _ := u.settings()
-	return s.config.Logger
+	return s.terms.Logger
 }
 
 var errNilRefusal = errors.New("a nil *HandshakeError was returned by Open")
@@ -210,6 +396,14 @@ func (u *Upgrader) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		u.answer(w, r, internalError(errNoHandler))
 		return
 	}
+	// Counted before there is a connection that could be over before it.
+	u.live.change(func() { u.live.handlers++ })
+	begun := false
+	defer func() {
+		if !begun {
+			u.live.change(func() { u.live.handlers-- })
+		}
+	}()
 	c, err := u.hijack(w, r, a, nil, w.Header(), header)
 	if err != nil {
 		var refused *HandshakeError
@@ -218,7 +412,11 @@ func (u *Upgrader) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	go c.serve(handler)
+	begun = true
+	go func() {
+		defer u.live.change(func() { u.live.handlers-- })
+		c.serve(handler)
+	}()
 }
 
 // serve runs the application's handler for a connection and ends the
@@ -231,18 +429,26 @@ func (c *Conn) serve(handler func(*Conn) error) {
 			return
 		}
 		// A panic, or runtime.Goexit, for which there is nothing to recover.
-		if v := recover(); v != nil && v != http.ErrAbortHandler {
-			c.cfg.Logger.Error("websocket: handler panicked", "remote", c.RemoteAddr(), "panic", v, "stack", string(debug.Stack()))
-		}
+		c.logPanic(recover())
 		c.failWith(&CloseError{Code: StatusInternalError, cause: net.ErrClosed})
 	}()
 	err := handler(c)
 	if e, ok := err.(*CloseError); err == nil || ok && e == nil {
-		_ = c.Close(StatusNormalClosure, "")
+		if !c.started() {
+			_ = c.Close(StatusNormalClosure, "")
+		}
 	} else {
 		c.failWith(c.verdict(err))
 	}
 	returned = true
+}
+
+// logPanic logs what the application panicked with, if it did, as net/http
+// does.
+func (c *Conn) logPanic(v any) {
+	if v != nil && v != http.ErrAbortHandler {
+		c.log(slog.LevelError, "websocket: handler panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+	}
 }
 
 // verdict turns the error that a handler returned into how its connection
@@ -250,11 +456,11 @@ func (c *Conn) serve(handler func(*Conn) error) {
 // peer.
 func (c *Conn) verdict(err error) *CloseError {
 	var e *CloseError
-	if errors.As(err, &e) && e != nil && e.Code.sendable() {
+	if errors.As(err, &e) && e != nil && c.maySend(e.Code) {
 		return &CloseError{Code: e.Code, Reason: strings.ToValidUTF8(e.Reason, "\uFFFD"), cause: net.ErrClosed}
 	}
 	if ended := c.ended(); ended == nil || !errors.Is(err, ended) {
-		c.cfg.Logger.Error("websocket: handler failed", "remote", c.RemoteAddr(), "error", err)
+		c.log(slog.LevelError, "websocket: handler failed", slog.Any("error", err))
 	}
 	return &CloseError{Code: StatusInternalError, cause: asked{err}}
 }

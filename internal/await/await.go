@@ -13,15 +13,40 @@ import (
 // closed is what waiting for something that has happened yields.
 var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
+// happened is that of a Once.
+var happened = &closed
+
 // A Turn is held by one goroutine at a time, under a name that others can
 // see. Taking and giving back an uncontended turn is one atomic operation
 // each. The zero value is free.
 type Turn struct {
 	state atomic.Int32 // 0: free, else the holder's name, plus awaited
 
-	mu    sync.Mutex
-	claim *Claim        // who gets the turn next
-	freed chan struct{} // closed when the turn becomes free; made when somebody waits
+	mu      sync.Mutex
+	waiters *waiters // nil: nobody waits
+}
+
+// waiters are those who wait for a turn.
+type waiters struct {
+	claim *Claim        // who gets the turn next, if not nil
+	freed chan struct{} // closed when the turn becomes free, for those who compete for it then
+}
+
+// get returns the claim and the channel of those who wait, with mu held.
+func (t *Turn) get() waiters {
+	if t.waiters == nil {
+		return waiters{}
+	}
+	return *t.waiters
+}
+
+// set changes who waits, with mu held.
+func (t *Turn) set(w waiters) {
+	if w == (waiters{}) {
+		t.waiters = nil
+	} else {
+		t.waiters = &w
+	}
 }
 
 // A Claim is the right to hold a turn next. Granted is closed when the turn
@@ -44,6 +69,39 @@ func (t *Turn) Holder() int32 {
 	return t.state.Load() &^ awaited
 }
 
+// Rename changes the name of the holder, if it is from, and reports whether it
+// was: the holder itself does so, or somebody who takes the turn from one whose
+// name allows that. Those who wait for the turn may look again.
+func (t *Turn) Rename(from, to int32) bool {
+	if t.state.CompareAndSwap(from, to) {
+		return true
+	}
+	if t.Holder() != from {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	w := t.get()
+	for {
+		s := t.state.Load()
+		if s&^awaited != from {
+			return false
+		}
+		next := to
+		if w.claim != nil {
+			next |= awaited
+		}
+		if t.state.CompareAndSwap(s, next) {
+			break
+		}
+	}
+	if w.freed != nil {
+		close(w.freed)
+		t.set(waiters{claim: w.claim})
+	}
+	return true
+}
+
 // Claim makes the caller the one whom the holder's Give passes the turn to;
 // when it is free, it is granted at once. It returns nil if somebody else has
 // a claim. A claim that has been granted, or is not dropped, must be followed
@@ -51,7 +109,8 @@ func (t *Turn) Holder() int32 {
 func (t *Turn) Claim(as int32) *Claim {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.claim != nil {
+	w := t.get()
+	if w.claim != nil {
 		return nil
 	}
 	c := &Claim{Granted: make(chan struct{}), as: as}
@@ -62,7 +121,7 @@ func (t *Turn) Claim(as int32) *Claim {
 			return c
 		}
 		if s != 0 && t.state.CompareAndSwap(s, s|awaited) {
-			t.claim = c
+			t.set(waiters{c, w.freed})
 			return c
 		}
 	}
@@ -75,14 +134,14 @@ func (t *Turn) Claimed() bool {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.claim != nil
+	return t.get().claim != nil
 }
 
 // Drop gives up a claim, or the turn if it has been granted meanwhile.
 func (t *Turn) Drop(c *Claim) {
 	t.mu.Lock()
-	if t.claim == c {
-		t.claim = nil
+	if w := t.get(); w.claim == c {
+		t.set(waiters{freed: w.freed})
 		t.mu.Unlock()
 		return
 	}
@@ -102,10 +161,12 @@ func (t *Turn) Freed() <-chan struct{} {
 			return closed
 		}
 		if t.state.CompareAndSwap(s, s|awaited) {
-			if t.freed == nil {
-				t.freed = make(chan struct{})
+			w := t.get()
+			if w.freed == nil {
+				w.freed = make(chan struct{})
+				t.set(w)
 			}
-			return t.freed
+			return w.freed
 		}
 	}
 }
@@ -117,10 +178,11 @@ func (t *Turn) Give() {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if c := t.claim; c != nil {
-		t.claim = nil
+	w := t.get()
+	if c := w.claim; c != nil {
+		t.set(waiters{freed: w.freed})
 		s := c.as
-		if t.freed != nil {
+		if w.freed != nil {
 			s |= awaited
 		}
 		t.state.Store(s)
@@ -128,44 +190,34 @@ func (t *Turn) Give() {
 		return
 	}
 	t.state.Store(0)
-	if t.freed != nil {
-		close(t.freed)
-		t.freed = nil
+	if w.freed != nil {
+		close(w.freed)
+		t.set(waiters{})
 	}
 }
 
 // A Once is an event that happens once. Its channel is made only when
 // somebody waits. The zero value has not happened.
-type Once struct {
-	mu   sync.Mutex
-	c    chan struct{}
-	done bool
-}
+type Once struct{ c atomic.Pointer[chan struct{}] }
 
 // Set makes it happen. Further calls do nothing.
 func (o *Once) Set() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.done {
-		return
-	}
-	o.done = true
-	if o.c != nil {
-		close(o.c)
+	if c := o.c.Swap(happened); c != nil && c != happened {
+		close(*c)
 	}
 }
 
 // Done returns a channel that is closed once it has happened.
 func (o *Once) Done() <-chan struct{} {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.done {
-		return closed
+	c := o.c.Load()
+	if c == nil {
+		made := make(chan struct{})
+		if o.c.CompareAndSwap(nil, &made) {
+			return made
+		}
+		c = o.c.Load()
 	}
-	if o.c == nil {
-		o.c = make(chan struct{})
-	}
-	return o.c
+	return *c
 }
 
 // An Interrupter makes a call that waits on it return.
@@ -181,6 +233,7 @@ type Watch struct {
 	done    <-chan struct{} // of the context that stop belongs to
 	stop    func() bool
 	waiting bool
+	late    bool // a callback could not be stopped, and may be yet to run
 }
 
 // Begin arms the watch for a wait under ctx: when ctx ends before End,
@@ -201,8 +254,8 @@ func (w *Watch) Begin(ctx context.Context, io Interrupter) {
 		// had nobody to interrupt, or it is about to run.
 		w.forget()
 	}
-	if w.stop != nil {
-		w.stop()
+	if w.stop != nil && !w.stop() {
+		w.late = true
 	}
 	w.done = done
 	w.stop = context.AfterFunc(ctx, func() {
@@ -225,16 +278,25 @@ func (w *Watch) End(ctx context.Context) {
 	w.mu.Unlock()
 }
 
-// Drop ends the registration with a context.
-func (w *Watch) Drop() {
+// Unused reports whether there is no registration to keep for the next call.
+func (w *Watch) Unused() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.stop == nil && !w.late
+}
+
+// Drop ends the registration with a context. It reports false if a callback may
+// still use w.
+func (w *Watch) Drop() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.forget()
+	return !w.late
 }
 
 func (w *Watch) forget() {
-	if w.stop != nil {
-		w.stop()
+	if w.stop != nil && !w.stop() {
+		w.late = true
 	}
 	w.stop, w.done = nil, nil
 }

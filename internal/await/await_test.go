@@ -148,8 +148,8 @@ func TestTurnRace(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if turn.Holder() != 0 || turn.Claimed() || turn.state.Load() != 0 || turn.freed != nil {
-			t.Errorf("left behind: state %x, claimed %v, freed %v", turn.state.Load(), turn.Claimed(), turn.freed)
+		if turn.Holder() != 0 || turn.Claimed() || turn.state.Load() != 0 || turn.waiters != nil {
+			t.Errorf("left behind: state %x, claimed %v, waiters %v", turn.state.Load(), turn.Claimed(), turn.waiters)
 		}
 		if rounds < 3*each {
 			t.Errorf("%d rounds", rounds)

@@ -34,6 +34,8 @@
 // of the ending, and who ended it follows from the ending too. A row says so
 // itself where that is not enough.
 //
+// Rows are written for a server. [Row.Mirrored] is what they are for a client.
+//
 // Nothing in a row knows about a transport. [Row.Play] plays it on any
 // net.Conn on which the handshake is done, cutting the input as a [Cutting]
 // says, and [Row.Check] compares what the application saw.

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 )
@@ -20,6 +21,7 @@ type Frame struct {
 	Fin     bool
 	Op      byte
 	Payload []byte
+	RSV1    bool // it came compressed
 }
 
 func (f Frame) String() string {
@@ -70,42 +72,65 @@ func MaskedFrame(b0 byte, key [4]byte, payload []byte) []byte {
 // server without extensions may send (F-15, M-06) and encoded in the shortest
 // way (F-09). It returns n = 0 while the frame is incomplete.
 func parseServerFrame(b []byte) (f Frame, n int, err error) {
+	f, _, n, err = parseFrame(b, false, false)
+	return f, n, err
+}
+
+// parseFrame does so for either side: a client masks. The payload is
+// unmasked, in a copy. With deflate, messages may be compressed (D-20).
+func parseFrame(b []byte, masked, deflate bool) (f Frame, key [4]byte, n int, err error) {
 	if len(b) < 2 {
-		return f, 0, nil
+		return f, key, 0, nil
 	}
 	f.Fin, f.Op = b[0]&0x80 != 0, b[0]&15
+	f.RSV1 = deflate && b[0]&0x70 == 0x40 && (f.Op == opText || f.Op == opBinary)
 	switch {
-	case b[0]&0x70 != 0:
-		return f, 0, fmt.Errorf("F-15: reserved bits set in %02x", b[0])
+	case b[0]&0x70 != 0 && !f.RSV1:
+		return f, key, 0, fmt.Errorf("F-15: reserved bits set in %02x", b[0])
 	case f.Op > opBinary && f.Op < opClose || f.Op > opPong:
-		return f, 0, fmt.Errorf("F-15: opcode %x", f.Op)
-	case b[1]&0x80 != 0:
-		return f, 0, fmt.Errorf("M-06: a masked frame, %02x%02x", b[0], b[1])
-	case f.Op >= opClose && (!f.Fin || b[1] > 125):
-		return f, 0, fmt.Errorf("a control frame is fragmented or too long: %02x%02x", b[0], b[1])
+		return f, key, 0, fmt.Errorf("F-15: opcode %x", f.Op)
+	case !masked && b[1]&0x80 != 0:
+		return f, key, 0, fmt.Errorf("M-06: a masked frame, %02x%02x", b[0], b[1])
+	case masked && b[1]&0x80 == 0:
+		return f, key, 0, fmt.Errorf("Q-06: an unmasked frame, %02x%02x", b[0], b[1])
+	case f.Op >= opClose && (!f.Fin || b[1]&0x7f > 125):
+		return f, key, 0, fmt.Errorf("a control frame is fragmented or too long: %02x%02x", b[0], b[1])
 	}
-	size := uint64(b[1])
+	size := uint64(b[1] & 0x7f)
 	head, least := 2, uint64(0)
 	switch size {
 	case 126:
 		if head = 4; len(b) < head {
-			return f, 0, nil
+			return f, key, 0, nil
 		}
 		size, least = uint64(binary.BigEndian.Uint16(b[2:])), 126
 	case 127:
 		if head = 10; len(b) < head {
-			return f, 0, nil
+			return f, key, 0, nil
 		}
 		size, least = binary.BigEndian.Uint64(b[2:]), 1<<16
 	}
 	if size < least {
-		return f, 0, fmt.Errorf("F-09: length %d is not minimally encoded", size)
+		return f, key, 0, fmt.Errorf("F-09: length %d is not minimally encoded", size)
+	}
+	if masked {
+		if len(b) < head+4 {
+			return f, key, 0, nil
+		}
+		copy(key[:], b[head:])
+		head += 4
 	}
 	if uint64(len(b)-head) < size {
-		return f, 0, nil
+		return f, key, 0, nil
 	}
 	f.Payload = b[head : head+int(size)]
-	return f, head + int(size), nil
+	if masked {
+		f.Payload = bytes.Clone(f.Payload)
+		for i := range f.Payload {
+			f.Payload[i] ^= key[i%4]
+		}
+	}
+	return f, key, head + int(size), nil
 }
 
 // A cursor follows a byte stream of client frames and knows where it stands:

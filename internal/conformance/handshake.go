@@ -36,6 +36,15 @@ type HandshakeServer struct {
 	Origins           []string
 	AnyOrigin         bool
 	CheckOrigin       func(*http.Request) error
+	Compression       HandshakeCompression
+}
+
+// HandshakeCompression has the fields of a Compression that are about what is
+// agreed on.
+type HandshakeCompression struct {
+	Enable                                           bool
+	ServerWindowBits, ClientWindowBits               int
+	ServerNoContextTakeover, ClientNoContextTakeover bool
 }
 
 // A HandshakeRow is an edit of BASE and the answer to it.
@@ -65,9 +74,11 @@ type HandshakeAnswer struct {
 	Subprotocol string   // with a 101; empty: no such line
 	Frames      string   // in notation: what the frames behind the request are answered with
 
-	// Deflate says that a server with compression agrees to an offer of
-	// permessage-deflate in this request. One without it names no extension.
-	Deflate bool
+	// Deflate is the element with which a server with compression, the
+	// options for which are the defaults, agrees to an offer in this request.
+	// One without compression names no extension.
+	Deflate   string
+	Extension string // with a 101: the element of this server; empty: no such line
 
 	Continue bool // a 100 may come first (H-23)
 	NetHTTP  bool // net/http gives the answer, in its own form, and closes; no handler runs

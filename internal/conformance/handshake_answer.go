@@ -168,6 +168,10 @@ func (a HandshakeAnswer) Check(r HandshakeResponse) error {
 		exactly("P-01", "Sec-WebSocket-Protocol", a.Subprotocol)
 		known = append(known, "Sec-WebSocket-Protocol")
 	}
+	if a.Extension != "" {
+		exactly("E-08, N-21", "Sec-WebSocket-Extensions", a.Extension)
+		known = append(known, "Sec-WebSocket-Extensions")
+	}
 	for _, h := range r.Header {
 		if !slices.ContainsFunc(known, func(name string) bool { return strings.EqualFold(name, h[0]) }) {
 			fault("R-03…R-06: the line %q does not belong to this 101", h[0]+": "+h[1])

@@ -19,7 +19,7 @@ func HandshakeRows() []HandshakeRow {
 	var rows []HandshakeRow
 	for _, rules := range [][]handshakeRule{
 		handshakeRequestRules, handshakeOriginRules, handshakeResponseRules,
-		handshakeSubprotocolRules, handshakeExtensionRules, handshakeSecurityRules,
+		handshakeSubprotocolRules, handshakeExtensionRules, handshakeSecurityRules, handshakeDeflateRules,
 	} {
 		for _, rule := range rules {
 			for _, row := range rule.rows {
@@ -28,6 +28,13 @@ func HandshakeRows() []HandshakeRow {
 					row.Server = handshakeDefault
 				}
 				rows = append(rows, row)
+				if row.Server == handshakeDefault && (strings.HasPrefix(rule.id, "E-") || rule.id == "B-05") {
+					row.Server, row.Want.Extension = handshakeCompressing, row.Want.Deflate
+					if row.Want.Deflate != "" {
+						row.Want.Absent = nil
+					}
+					rows = append(rows, row)
+				}
 			}
 		}
 	}
@@ -36,7 +43,9 @@ func HandshakeRows() []HandshakeRow {
 
 var (
 	handshakeDefault = &HandshakeServer{Name: "default", Subprotocols: []string{"chat", "superchat"}}
-	handshakeBare    = &HandshakeServer{Name: "no subprotocols"}
+	// handshakeCompressing compresses and is like the default otherwise.
+	handshakeCompressing = &HandshakeServer{Name: "compression", Subprotocols: []string{"chat", "superchat"}, Compression: HandshakeCompression{Enable: true}}
+	handshakeBare        = &HandshakeServer{Name: "no subprotocols"}
 )
 
 var (
@@ -243,7 +252,9 @@ var handshakeResponseRules = []handshakeRule{
 
 var handshakeSecurityRules = []handshakeRule{
 	{"B-05", "the offers that browsers make are no obstacle", hsValues("Sec-WebSocket-Extensions", hsDeflate,
-		"permessage-deflate; client_max_window_bits", "permessage-deflate")},
+		"permessage-deflate")},
+	{"B-05", "nor is that of today's", hsValues("Sec-WebSocket-Extensions", hsAgree("permessage-deflate; server_max_window_bits=12; client_max_window_bits=12"),
+		"permessage-deflate; client_max_window_bits")},
 
 	{"B-11", "Firefox sends Connection: keep-alive, Upgrade", hsValues("Connection", hsOpen, "keep-alive, Upgrade")},
 

@@ -109,9 +109,12 @@ func hsExtensions(want HandshakeAnswer, values ...string) []HandshakeRow {
 }
 
 var (
-	hsDeflate = HandshakeAnswer{Status: 101, Deflate: true}
+	hsDeflate = hsAgree("permessage-deflate; client_no_context_takeover; server_max_window_bits=12")
 	hsDecline = HandshakeAnswer{Status: 101, Absent: []string{"Sec-WebSocket-Extensions"}}
 )
+
+// hsAgree is the answer of a server that compresses.
+func hsAgree(element string) HandshakeAnswer { return HandshakeAnswer{Status: 101, Deflate: element} }
 
 var handshakeExtensionRules = []handshakeRule{
 	{"E-01", "header lines are joined in order as one list", []HandshakeRow{
@@ -147,6 +150,7 @@ var handshakeExtensionRules = []handshakeRule{
 	{"E-07", "names are compared case-sensitively", hsExtensions(hsDecline, "Permessage-Deflate", "PERMESSAGE-DEFLATE")},
 
 	{"E-09", "offers of what is switched off are ignored", slices.Concat(
-		hsExtensions(hsDeflate, "permessage-deflate; server_no_context_takeover; client_no_context_takeover"),
+		hsExtensions(hsAgree("permessage-deflate; server_no_context_takeover; client_no_context_takeover"),
+			"permessage-deflate; server_no_context_takeover; client_no_context_takeover"),
 		hsExtensions(hsDecline, "permessage-deflate; foo", "permessage-deflate; server_max_window_bits=7", "x-webkit-deflate-frame"))},
 }

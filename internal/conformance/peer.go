@@ -2,11 +2,14 @@ package conformance
 
 import (
 	"bytes"
+	"crypto/sha1"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -31,10 +34,23 @@ type Peer struct {
 	Rule     string        // the sentence that a failure quotes
 	Patience time.Duration // the bound of every single wait
 
+	// Server makes it the other end of a client: what it sends by itself is
+	// not masked, and what comes has to be. See [Row.Mirrored].
+	Server bool
+	Keys   [][4]byte // with which what came was masked, in order
+
 	// Settle returns when the implementation has consumed all it was sent and
 	// is waiting. It is synctest.Wait in a bubble and nil elsewhere; there a
 	// Ping takes its place where one can stand.
 	Settle func()
+
+	// Offer is what it offers, or the answer if it is the server: the value
+	// of Sec-WebSocket-Extensions. If that is agreed on, what comes may be
+	// compressed, and is inflated with the window that was agreed on: a
+	// compressed message is one frame for all methods.
+	Offer    string
+	Inflater *Inflater // nil: nothing was agreed on
+	Inflated int       // compressed messages that have come
 
 	t         T
 	conn      net.Conn
@@ -42,8 +58,10 @@ type Peer struct {
 	log       []string
 	failed    bool
 	sent      cursor
-	inMessage bool // between the fragments of a message from the server
-	closed    bool // a Close frame has come
+	inMessage bool   // between the fragments of a message from the server
+	deflated  *Frame // what has come of a compressed one
+	closed    bool   // a Close frame has come
+	ended     bool   // by Fin
 }
 
 // NewPeer returns a peer on conn that reports to t.
@@ -87,6 +105,9 @@ const upgrade = "GET /ws HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\n
 func (p *Peer) Handshake(lines ...string) {
 	p.t.Helper()
 	p.conn.SetDeadline(time.Now().Add(p.Patience))
+	if p.Offer != "" {
+		lines = append(lines, "Sec-WebSocket-Extensions: "+p.Offer)
+	}
 	request := upgrade + strings.Join(append(lines, "", ""), "\r\n")
 	if _, err := io.WriteString(p.conn, request); err != nil {
 		p.Errorf("handshake: %v", err)
@@ -104,7 +125,57 @@ func (p *Peer) Handshake(lines ...string) {
 		p.Errorf("handshake: %q", p.in)
 		return
 	}
+	if agreed := extension.FindSubmatch(p.in[:end+2]); agreed != nil {
+		p.Agree(string(agreed[1]))
+	} else if p.Offer != "" {
+		p.Errorf("handshake: no compression was agreed on: %q", p.in)
+	}
 	p.in = append(p.in[:0], p.in[end+4:]...)
+}
+
+// extension finds what was agreed on.
+var extension = regexp.MustCompile(`(?i)\r\nsec-websocket-extensions: *([^\r]*)\r\n`)
+
+// Agree says what was agreed on.
+func (p *Peer) Agree(agreed string) {
+	p.note("agreed: %s", agreed)
+	p.Inflater = NewInflater(agreed, !p.Server)
+}
+
+// requestKey finds the key in what [Peer.Accept] reads.
+var requestKey = regexp.MustCompile(`(?i)\r\nsec-websocket-key: *([^\r]*)\r\n`)
+
+// Accept is Handshake for a peer that is the server: it reads the request and
+// answers it, with further header lines. What is to come right behind the answer
+// is given in notation.
+func (p *Peer) Accept(behind string, lines ...string) (request string) {
+	p.t.Helper()
+	end := -1
+	for end < 0 {
+		if err := p.fill(); err != nil {
+			p.Errorf("handshake: %v after %q", err, p.in)
+			return ""
+		}
+		end = bytes.Index(p.in, []byte("\r\n\r\n"))
+	}
+	request = string(p.in[:end+4])
+	key := requestKey.FindStringSubmatch(request)
+	if key == nil || len(p.in) != end+4 { // Q-05
+		p.Errorf("handshake: %q", p.in)
+		return request
+	}
+	p.in = p.in[:0]
+	if p.Offer != "" {
+		lines = append(lines, "Sec-WebSocket-Extensions: "+p.Offer)
+		p.Agree(p.Offer)
+	}
+	sum := sha1.Sum([]byte(key[1] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	answer := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+		"Sec-WebSocket-Accept: " + base64.StdEncoding.EncodeToString(sum[:]) + "\r\n" + strings.Join(append(lines, "", ""), "\r\n")
+	if _, err := p.conn.Write(append([]byte(answer), mustBytes(behind)...)); err != nil {
+		p.Errorf("handshake: %v", err)
+	}
+	return request
 }
 
 // Write sends bytes given in notation.
@@ -140,6 +211,7 @@ func (p *Peer) Fin() {
 		return
 	}
 	p.note("C> end of stream")
+	p.ended = true
 	half, ok := p.conn.(interface{ CloseWrite() error })
 	if !ok {
 		p.Errorf("%T has no CloseWrite", p.conn)
@@ -171,7 +243,7 @@ func (p *Peer) read() error {
 func (p *Peer) next() (f Frame, ok bool, err error) {
 	p.t.Helper()
 	for {
-		f, n, bad := parseServerFrame(p.in)
+		f, key, n, bad := parseFrame(p.in, p.Server, p.Inflater != nil)
 		if bad != nil {
 			p.Errorf("received %s: %v", show(p.in), bad)
 			return Frame{}, false, nil
@@ -179,8 +251,16 @@ func (p *Peer) next() (f Frame, ok bool, err error) {
 		if n > 0 {
 			f.Payload = bytes.Clone(f.Payload)
 			p.in = p.in[n:]
+			if p.Server {
+				p.Keys = append(p.Keys, key)
+			}
 			p.note("S> %v", f)
 			p.order(f)
+			if f.RSV1 || p.deflated != nil && f.Op == opContinuation {
+				if f = p.inflate(f); !f.Fin && !p.failed {
+					continue
+				}
+			}
 			return f, !p.failed, nil
 		}
 		if err := p.fill(); err != nil {
@@ -188,6 +268,27 @@ func (p *Peer) next() (f Frame, ok bool, err error) {
 			return Frame{}, false, err
 		}
 	}
+}
+
+// inflate adds a frame to the compressed message in progress, and returns that.
+func (p *Peer) inflate(f Frame) Frame {
+	p.t.Helper()
+	if f.RSV1 {
+		p.deflated = &Frame{Op: f.Op, RSV1: true}
+	}
+	whole := p.deflated
+	whole.Payload = append(whole.Payload, f.Payload...)
+	if !f.Fin {
+		return *whole
+	}
+	p.deflated = nil
+	data, err := p.Inflater.Message(whole.Payload)
+	if err != nil {
+		p.Errorf("D-19, D-21, D-22: received %v, which does not inflate: %v, after %s", *whole, err, show(data))
+	}
+	p.Inflated++
+	p.note("S> inflated: %s", show(data))
+	return Frame{Fin: true, Op: whole.Op, RSV1: true, Payload: data}
 }
 
 // order checks what the sequence of frames must fulfil.
@@ -331,8 +432,18 @@ func (p *Peer) WantDrop() {
 // WantOpen is OPEN: a Ping is answered.
 func (p *Peer) WantOpen() {
 	p.t.Helper()
-	p.Write("89 80 z")
+	p.frame(0x89, "")
 	p.Want("8a 00")
+}
+
+// frame sends a short frame as its side does.
+func (p *Peer) frame(b0 byte, payload string) {
+	p.t.Helper()
+	if p.Server {
+		p.WritePieces(append([]byte{b0, byte(len(payload))}, payload...))
+		return
+	}
+	p.WritePieces(MaskedFrame(b0, [4]byte{}, []byte(payload)))
 }
 
 // WantNothing says that all was consumed and nothing has come back. Outside a
@@ -345,7 +456,7 @@ func (p *Peer) WantNothing() {
 	}
 	if p.Settle == nil {
 		if p.sent.between() && !p.closed {
-			p.Write("89 83 z 3f3f3f")
+			p.frame(0x89, "???")
 			p.Want("8a 03 3f3f3f")
 		}
 		return

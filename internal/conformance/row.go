@@ -30,6 +30,7 @@ type Options struct {
 	MaxFragments int
 	CloseTimeout time.Duration
 	WriteTimeout time.Duration
+	Deflate      Deflate
 }
 
 // A Row is one line of the contract that can be played; see the package
@@ -199,15 +200,21 @@ func (r Row) Play(p *Peer, cut Cutting) {
 			p.WantFail(step.Code)
 		case Clean:
 			p.wantFrame(Frame{Fin: true, Op: opClose, Payload: step.Bytes})
+			p.hangUp()
 			p.WantEOF()
 		case Drop:
 			p.WantDrop()
 		case End:
+			if r.ID != "K-16" { // an illegal frame is the end by itself
+				p.hangUp()
+			}
 			p.WantEOF()
 		case Open:
 			p.WantOpen()
-			p.Write("88 82 z 03e8")
-			p.WantClean("03e8")
+			p.frame(0x88, "\x03\xe8")
+			p.Want("88 02 03e8")
+			p.hangUp()
+			p.WantEOF()
 		}
 	}
 }

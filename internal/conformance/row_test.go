@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -83,5 +84,46 @@ func TestCuttings(t *testing.T) {
 	offsets = slices.Compact(offsets)
 	if want := 14 + 16 + 16; len(offsets) != want {
 		t.Errorf("%d offsets in a long row, want %d: %v", len(offsets), want, offsets)
+	}
+}
+
+// The rows that compression changes are those with RSV1 on the first frame of a
+// message, and all of those are there.
+func TestByDeflate(t *testing.T) {
+	left := slices.Clone(ByDeflate)
+	for _, row := range Rows() {
+		if row.Options.Deflate != NoDeflate {
+			continue
+		}
+		changes := false
+		inside := false
+		for _, step := range row.Steps() {
+			if step.Kind != Send {
+				continue
+			}
+			var c cursor
+			border := true
+			for i, x := range step.Bytes {
+				if border {
+					op := x & 15
+					changes = changes || x&0x70 == 0x40 && (op == opText || op == opBinary) && !inside
+					if op <= opBinary {
+						inside = x&0x80 == 0
+					}
+				}
+				c.feed(step.Bytes[i:i+1], nil)
+				border = c.between()
+			}
+		}
+		trace := strings.TrimPrefix(row.Trace, "C> ")
+		if listed := slices.Contains(ByDeflate, trace); listed && !changes {
+			t.Errorf("nothing in %v is changed by compression", row)
+		} else if changes && !listed {
+			t.Errorf("compression changes %v", row)
+		}
+		left = slices.DeleteFunc(left, func(s string) bool { return s == trace })
+	}
+	if len(left) > 0 {
+		t.Errorf("no such rows: %q", left)
 	}
 }

@@ -8,7 +8,7 @@ import (
 
 // Rows are all rows of the frame level, in the order of CONTRACT.md.
 func Rows() []Row {
-	return slices.Concat(framing(), masking(), control(), fragmentation(), utf8Rows(), closing(), answers(), limits())
+	return slices.Concat(framing(), masking(), control(), fragmentation(), utf8Rows(), closing(), answers(), limits(), deflateRows())
 }
 
 // each makes one row of every input, all with the same ending.

@@ -40,7 +40,7 @@ func IsValue(s string) bool {
 func HasToken(lines []string, token string) bool {
 	for _, line := range lines {
 		for element := range strings.SplitSeq(line, ",") {
-			if equalFold(Trim(element), token) {
+			if EqualFold(Trim(element), token) {
 				return true
 			}
 		}
@@ -48,9 +48,9 @@ func HasToken(lines []string, token string) bool {
 	return false
 }
 
-// equalFold compares as HTTP does: strings.EqualFold would take the Kelvin
+// EqualFold compares as HTTP does: strings.EqualFold would take the Kelvin
 // sign for a k.
-func equalFold(s, t string) bool {
+func EqualFold(s, t string) bool {
 	if len(s) != len(t) {
 		return false
 	}

@@ -16,6 +16,8 @@ type Input struct {
 	r, w   int          // the unread bytes in it
 	next   *bufpool.Buf // what the read in progress goes to
 	filled bool         // the last read took all the room there was
+	pinned bool         // somebody has a slice of buf
+	last   int          // how much the last read brought
 }
 
 const (
@@ -54,17 +56,40 @@ func (in *Input) Put(early []byte) {
 func (in *Input) Fill(t transport.Conn, idle bool) error {
 	in.Rest()
 	n, err := t.Fill(in, idle)
-	if n > 0 {
-		unread := in.w - in.r
-		room := len(in.next.B) - unread
-		next := in.next
-		in.Release()
-		in.buf, in.w, in.next = next, unread+n, nil
-		in.filled = n == room
-		return nil
-	}
+	in.took(n)
 	return err
 }
+
+// took makes what a read has filled the input.
+func (in *Input) took(n int) {
+	in.last = n
+	if n == 0 {
+		return
+	}
+	unread := in.w - in.r
+	in.filled = n == len(in.next.B)-unread
+	next := in.next
+	in.Release()
+	in.buf, in.w, in.next = next, unread+n, nil
+}
+
+// Last returns how many bytes the last read has brought.
+func (in *Input) Last() int { return in.last }
+
+// TryFill is like Fill, and does not wait.
+func (in *Input) TryFill(t transport.Conn) error {
+	in.Rest()
+	n, err := t.TryFill(in)
+	in.took(n)
+	return err
+}
+
+// Pin keeps what has been consumed where it is, for who uses it still, until
+// Unpin. Others may go on meanwhile.
+func (in *Input) Pin() { in.pinned = in.buf != nil }
+
+// Unpin ends that.
+func (in *Input) Unpin() { in.pinned = false }
 
 // Open implements transport.Room. What is unread comes along.
 func (in *Input) Open(held bool) []byte {
@@ -99,8 +124,10 @@ func (in *Input) Rest() {
 
 // Release discards what is unread.
 func (in *Input) Release() {
-	bufpool.Put(in.buf)
-	in.buf, in.r, in.w = nil, 0, 0
+	if !in.pinned { // else the garbage collector has it
+		bufpool.Put(in.buf)
+	}
+	in.buf, in.r, in.w, in.pinned = nil, 0, 0, false
 }
 
 // Empty reports whether nothing is unread and so no memory held.

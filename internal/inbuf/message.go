@@ -11,8 +11,13 @@ type Message struct {
 	atDst bool         // buf lies in the caller's dst
 }
 
-// Direct is from how many bytes on it pays to read past the Input.
-const Direct = 4 << 10
+// Direct is from how many bytes on it pays to read past the Input. Most is as
+// much as should be read at once: what has come is looked at again at once, and
+// should still be in the processor's cache then.
+const (
+	Direct = 4 << 10
+	Most   = 256 << 10
+)
 
 // Len returns how many bytes have come and not been read.
 func (m *Message) Len() int { return len(m.buf) }
@@ -42,7 +47,7 @@ func (m *Message) Room(left int64, last, own bool) []byte {
 		}
 		m.grow(1, known, own)
 	}
-	room := min(int64(cap(m.buf)-len(m.buf)), left)
+	room := min(int64(cap(m.buf)-len(m.buf)), left, Most)
 	if room < Direct {
 		return nil
 	}
@@ -109,6 +114,9 @@ func (m *Message) Take(dst []byte) []byte {
 	m.Release()
 	return dst
 }
+
+// Bytes returns what has come, until Release.
+func (m *Message) Bytes() []byte { return m.buf }
 
 // Release lets go of what has come.
 func (m *Message) Release() {

@@ -20,8 +20,8 @@ func (l *lab) wantOver() {
 	l.t.Helper()
 	wantErr(l.t, "Write", l.write(ctx, 77, 20, nil), ErrClosed)
 	wantErr(l.t, "Write, large", l.write(ctx, 77, small+20, nil), ErrClosed)
-	wantErr(l.t, "Control", l.q.Control(frame(77, 20), false), ErrClosed)
-	wantErr(l.t, "a reply", l.q.Control(frame(77, 20), true), ErrClosed)
+	wantErr(l.t, "Control", l.q.Control(frame(77, 20)), ErrClosed)
+	wantErr(l.t, "a reply", answer(&l.q, frame(77, 20)), ErrClosed)
 	_, err := l.q.Begin(ctx, l.cut)
 	wantErr(l.t, "Begin", err, ErrClosed)
 	l.q.Close(frame(78, 20))
@@ -56,12 +56,12 @@ func TestK21CloseWhileBusy(t *testing.T) {
 	inLab(t, func(t *testing.T, l *lab) {
 		stuck := l.stick()
 		l.write(ctx, 1, 100, nil)
-		l.q.Control(frame(2, 20), true)
+		answer(&l.q, frame(2, 20))
 		large, behind := l.writing(ctx, 8, small+100, nil), l.writing(ctx, 9, 100, nil)
 		l.q.Close(frame(3, 20))
 		wantErr(t, "a waiter", <-large, ErrClosed)
 		wantErr(t, "a waiter", <-behind, ErrClosed)
-		wantErr(t, "Control", l.q.Control(frame(10, 20), true), ErrClosed)
+		wantErr(t, "Control", answer(&l.q, frame(10, 20)), ErrClosed)
 		l.wantPending(stuck)
 		l.wantDrained(false)
 		l.release()
@@ -89,7 +89,7 @@ func TestDropWhileBusy(t *testing.T) {
 	inLab(t, func(t *testing.T, l *lab) {
 		stuck := l.stick()
 		l.write(ctx, 1, 100, nil)
-		l.q.Control(frame(2, 20), true)
+		answer(&l.q, frame(2, 20))
 		l.reply(3, MaxReplies)
 		large := l.writing(ctx, 9, small+100, nil)
 		l.q.Drop()
@@ -150,17 +150,17 @@ func TestDropQuiet(t *testing.T) {
 func conversation(l *lab) []int {
 	l.here.SetBuffer(1 << 20)
 	l.write(ctx, 1, 20, nil)
-	l.q.Control(frame(2, 15), true)
+	answer(&l.q, frame(2, 15))
 	h, err := l.q.Begin(ctx, l.cut)
 	if err == nil {
 		l.write(ctx, 3, 12, h)
-		l.q.Control(frame(4, 9), false)
+		l.q.Control(frame(4, 9))
 		l.write(ctx, 5, 30, h)
 		l.q.End(h)
 	}
 	l.write(ctx, 6, 25, nil)
 	l.q.Close(frame(7, 10))
-	return count(7)
+	return upTo(7)
 }
 
 func TestFaults(t *testing.T) {
@@ -285,9 +285,9 @@ func TestControlFails(t *testing.T) {
 	inLab(t, func(t *testing.T, l *lab) {
 		l.q.out = &partTaker{Conn: l.conn, err: failure, meanwhile: func() {
 			l.write(ctx, 2, 100, nil)
-			l.q.Control(frame(3, 20), true)
+			answer(&l.q, frame(3, 20))
 		}}
-		wantErr(t, "Control", l.q.Control(frame(1, 20), true), failure)
+		wantErr(t, "Control", l.q.Control(frame(1, 20)), failure)
 		l.wantFailed(failure)
 		l.wantOver()
 	})
@@ -357,15 +357,15 @@ func (l *lab) chatter(w int) {
 		var err error
 		switch rand.N(5) {
 		case 0:
-			err = l.q.Control(frame(i, size%125+headSize), true)
+			err = answer(&l.q, frame(i, size%125+headSize))
 		case 1:
-			err = l.q.Control(frame(i, 20), false)
+			err = l.q.Control(frame(i, 20))
 		case 2:
 			var h *Hold
 			if h, err = l.q.Begin(ctx, l.cut); err == nil {
 				// A context that ends in the second frame would leave a
 				// message that is cut.
-				err = l.q.Write(given, head(i, 10), payload(i, 10), h)
+				err = l.q.Write(given, head(i, 10), payload(i, 10), h, false)
 				if err == nil {
 					err = l.write(ctx, i, size, h)
 				}

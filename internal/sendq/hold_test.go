@@ -46,7 +46,7 @@ func TestHold(t *testing.T) {
 		next := l.begin(ctx)
 		behind := l.writing(ctx, 11, 20, nil)
 		l.wantPending(outside, large, behind)
-		wantErr(t, "a control frame", l.q.Control(frame(2, 20), false), nil)
+		wantErr(t, "a control frame", l.q.Control(frame(2, 20)), nil)
 		wantErr(t, "inside, large", l.write(ctx, 3, small+1000, h), nil)
 		l.wantRead(1, 2, 3)
 		l.q.End(h)
@@ -71,7 +71,7 @@ func TestHoldGoesBeforeItsWaiters(t *testing.T) {
 		h := l.mustBegin()
 		l.here.StallWriteAfter(0)
 		control := make(chan error, 1)
-		go func() { control <- l.q.Control(frame(1, 20), false) }()
+		go func() { control <- l.q.Control(frame(1, 20)) }()
 		outside := l.writing(ctx, 9, 20, nil)
 		inside := l.writing(ctx, 2, small+100, h)
 		l.wantPending(outside, inside)
@@ -138,7 +138,7 @@ func TestIdleHold(t *testing.T) {
 			first, second := l.writing(ctx, 2, small+100, nil), l.writing(ctx, 3, 20, nil)
 			time.Sleep(timeout / 2)
 			l.here.StallWriteAfter(0)
-			wantErr(t, "control", l.q.Control(frame(1, 20), false), nil)
+			wantErr(t, "control", l.q.Control(frame(1, 20)), nil)
 			time.Sleep(timeout/2 + time.Second)
 			l.wantPending(first, second)
 			l.release()
@@ -178,7 +178,7 @@ func TestIdleHold(t *testing.T) {
 				t.Errorf("they waited %v", d)
 			}
 			wantErr(t, "inside", l.write(ctx, 4, 20, h), ErrRevoked)
-			wantErr(t, "control", l.q.Control(frame(5, 20), false), nil)
+			wantErr(t, "control", l.q.Control(frame(5, 20)), nil)
 			l.q.Close(frame(6, 20))
 			l.wantRead(1, 5, 6)
 			l.wantDrained(true)
@@ -218,7 +218,7 @@ func TestIdleHold(t *testing.T) {
 	})
 	t.Run("no timeout", func(t *testing.T) {
 		inLab(t, func(t *testing.T, l *lab) {
-			l.q.timeout = -1
+			l.q.opt.Timeout = -1
 			h := l.mustBegin()
 			waiter := l.writing(ctx, 1, 20, nil)
 			time.Sleep(1000 * time.Hour)
@@ -239,7 +239,7 @@ func TestHoldUsedByTwo(t *testing.T) {
 			h := l.mustBeginUnder(ofHold)
 			l.here.StallWriteAfter(0)
 			stuck := make(chan error, 1)
-			go func() { stuck <- l.q.Control(frame(0, 20), false) }()
+			go func() { stuck <- l.q.Control(frame(0, 20)) }()
 			synctest.Wait()
 			given, giveUp := context.WithCancel(ctx)
 			first := l.writing(given, 1, small+100, h)
@@ -362,7 +362,7 @@ func TestContextOfAHold(t *testing.T) {
 			h := l.mustBeginUnder(given)
 			l.here.StallWriteAfter(0)
 			stuck := make(chan error, 1)
-			go func() { stuck <- l.q.Control(frame(0, 20), false) }()
+			go func() { stuck <- l.q.Control(frame(0, 20)) }()
 			synctest.Wait()
 			inside := l.writing(given, 1, small+100, h)
 			giveUp()

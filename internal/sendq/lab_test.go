@@ -46,14 +46,15 @@ func inLab(t *testing.T, f func(t *testing.T, l *lab)) {
 		defer l.peer.Close()
 		defer l.here.Close()
 		l.conn = transport.New(l.here, timeout)
-		l.q.Init(l.conn, limit, timeout, l.failed)
+		l.q.Init(l.conn, l, &Options{Limit: limit, Timeout: timeout})
 		f(t, l)
 		synctest.Wait()
 		l.wantNothingKept()
 	})
 }
 
-func (l *lab) failed(err error) {
+// Failed implements Owner.
+func (l *lab) Failed(err error) {
 	// Others may have the lock for a moment, but not as long as this call.
 	free := false
 	for tries := 0; tries < 1e6 && !free; tries++ {
@@ -72,7 +73,7 @@ func (l *lab) failed(err error) {
 }
 
 // cut is told when a message was cut.
-func (l *lab) cut() {
+func (l *lab) cut(error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cuts++
@@ -93,11 +94,14 @@ func (l *lab) wantCuts(n int) {
 func (l *lab) wantNothingKept() {
 	l.t.Helper()
 	q := &l.q
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.queued != 0 || q.replies != 0 || q.pending != nil || q.newest != nil || q.waiters != nil || q.busy {
-		l.t.Errorf("at rest: queued %d, replies %d, %d chunks, newest %x, %d waiters, busy %v",
-			q.queued, q.replies, len(q.pending), q.newest, len(q.waiters), q.busy)
+	q.lock() // a flow that has been used before, if there is none
+	defer q.unlock()
+	if q.queued != 0 || q.replies != 0 || q.something() || q.parked != nil || q.newest != nil || q.waiters != nil || q.busy || q.stuck {
+		l.t.Errorf("at rest: queued %d, replies %d, something %v, parked %v, newest %x, %d waiters, busy %v, stuck %v",
+			q.queued, q.replies, q.something(), q.parked, q.newest, len(q.waiters), q.busy, q.stuck)
+	}
+	if q.inCall != (count{}) || q.pending.Load() {
+		l.t.Errorf("at rest: in a call %+v, pending %v", q.inCall, q.pending.Load())
 	}
 }
 
@@ -105,8 +109,8 @@ func (l *lab) wantNothingKept() {
 func (l *lab) wantQueued(queued, replies int) {
 	l.t.Helper()
 	synctest.Wait()
-	l.q.mu.Lock()
-	defer l.q.mu.Unlock()
+	l.q.lock()
+	defer l.q.unlock()
 	if l.q.queued != queued || l.q.replies != replies {
 		l.t.Errorf("queued %d, of them replies %d, want %d, %d", l.q.queued, l.q.replies, queued, replies)
 	}
@@ -177,7 +181,7 @@ func frame(name, size int) []byte {
 
 // write writes a frame of the given size.
 func (l *lab) write(ctx context.Context, name, size int, within *Hold) error {
-	return l.q.Write(ctx, head(name, size-headSize), payload(name, size-headSize), within)
+	return l.q.Write(ctx, head(name, size-headSize), payload(name, size-headSize), within, false)
 }
 
 // writing writes in the background, and returns where the error comes. It
@@ -252,6 +256,13 @@ func (l *lab) wantRead(names ...int) {
 	}
 }
 
+// answer sends a reply, as a reader does that has nothing more to read.
+func answer(q *Queue, frame []byte) error {
+	err := q.Reply(frame)
+	q.Flush()
+	return err
+}
+
 // stick makes the connection take nothing more, with a frame of 10 bytes, its
 // name 0, stuck in it.
 func (l *lab) stick() <-chan error {
@@ -264,8 +275,8 @@ func (l *lab) stick() <-chan error {
 
 func (l *lab) release() { l.here.StallWriteAfter(-1) }
 
-// count returns 1 … n.
-func count(n int) (names []int) {
+// upTo returns 1 … n.
+func upTo(n int) (names []int) {
 	for i := range n {
 		names = append(names, i+1)
 	}

@@ -10,7 +10,7 @@ import (
 
 func (l *lab) reply(name, size int) {
 	l.t.Helper()
-	wantErr(l.t, "Control", l.q.Control(frame(name, size), true), nil)
+	wantErr(l.t, "Control", answer(&l.q, frame(name, size)), nil)
 }
 
 func TestC05RepliesCoalesce(t *testing.T) {
@@ -25,10 +25,10 @@ func TestC05RepliesCoalesce(t *testing.T) {
 			l.reply(1000+i, size)
 		}
 		l.wantQueued(MaxReplies, MaxReplies)
-		wantErr(t, "Control", l.q.Control(frame(5000, size), false), nil) // no reply
+		wantErr(t, "Control", l.q.Control(frame(5000, size)), nil) // no reply
 		l.release()
 		<-stuck
-		l.wantRead(append([]int{0}, append(count(MaxReplies/size), 5000, 1999)...)...)
+		l.wantRead(append([]int{0}, append(upTo(MaxReplies/size), 5000, 1999)...)...)
 		l.wantNothingKept()
 		// There is room again.
 		stuck = l.stickAgain()
@@ -63,16 +63,16 @@ func TestC05RepliesStayInOrder(t *testing.T) {
 		}
 		l.reply(5, size) // finds no room
 		// The first call after the stuck one goes out, the next is stuck.
-		sent := int64(10 + len(l.q.pending[0].B))
-		if l.q.pending[0].replies != MaxReplies || len(l.q.pending) < 2 {
-			t.Fatalf("%d chunks, the first with %d bytes of replies", len(l.q.pending), l.q.pending[0].replies)
+		sent := int64(10 + len(l.q.back.items[0].b))
+		if l.q.back.items[0].replies != MaxReplies || len(l.q.back.items) < 2 {
+			t.Fatalf("%d items, the first with %d bytes of replies", len(l.q.back.items), l.q.back.items[0].replies)
 		}
 		l.here.SetBuffer(1 << 20)
 		l.here.StallWriteAfter(sent)
 		wantErr(t, "stuck", <-stuck, nil)
 		synctest.Wait()
-		if l.q.replies != 0 {
-			t.Errorf("%d bytes of replies wait still", l.q.replies)
+		if l.q.replies != size { // the one that found no room, behind the data
+			t.Errorf("%d bytes of replies wait", l.q.replies)
 		}
 		l.reply(6, size)
 		l.reply(7, size)
@@ -115,10 +115,10 @@ func TestReplyThatFoundNoRoomIsSentAtTheEnd(t *testing.T) {
 
 func TestControlOnAQuietQueue(t *testing.T) {
 	inLab(t, func(t *testing.T, l *lab) {
-		l.q.Control(frame(1, 20), true)
+		answer(&l.q, frame(1, 20))
 		l.wantRead(1)
 		l.wantNothingKept()
-		l.q.Control(frame(2, transport.Piece+5), false)
+		l.q.Control(frame(2, transport.Piece+5))
 		l.wantRead(2)
 		l.wantFailed(nil)
 	})
@@ -131,6 +131,8 @@ type partTaker struct {
 	err       error
 	meanwhile func()
 }
+
+func (p *partTaker) Tries() bool { return true }
 
 func (p *partTaker) TryWrite(b []byte) (int, error) {
 	n := min(p.takes, len(b))
@@ -151,9 +153,9 @@ func TestControlTakenInPart(t *testing.T) {
 			p.meanwhile = func() {
 				p.meanwhile = nil
 				l.write(ctx, 2, 30, nil)
-				l.q.Control(frame(3, 20), true)
+				answer(&l.q, frame(3, 20))
 			}
-			wantErr(t, "Control", l.q.Control(frame(1, 20), true), nil)
+			wantErr(t, "Control", answer(&l.q, frame(1, 20)), nil)
 			l.wantRead(1, 2, 3)
 			l.wantFailed(nil)
 		})
@@ -161,7 +163,7 @@ func TestControlTakenInPart(t *testing.T) {
 			p := &partTaker{Conn: l.conn, takes: takes}
 			l.q.out = p
 			p.meanwhile = func() { l.q.Close(frame(2, 20)) }
-			wantErr(t, "Control", l.q.Control(frame(1, 20), true), nil)
+			wantErr(t, "Control", answer(&l.q, frame(1, 20)), nil)
 			l.wantRead(1, 2)
 			l.wantDrained(true)
 			l.wantFailed(nil)
@@ -170,7 +172,7 @@ func TestControlTakenInPart(t *testing.T) {
 			p := &partTaker{Conn: l.conn, takes: takes}
 			l.q.out = p
 			p.meanwhile = l.q.Drop
-			wantErr(t, "Control", l.q.Control(frame(1, 20), true), nil)
+			wantErr(t, "Control", answer(&l.q, frame(1, 20)), nil)
 			if got := l.readBytes(); string(got) != string(frame(1, 20)[:takes]) {
 				t.Errorf("after Drop %x came", got)
 			}
@@ -187,7 +189,7 @@ func TestWriteTakenInPart(t *testing.T) {
 			p.meanwhile = func() {
 				p.meanwhile = nil
 				l.write(ctx, 2, 30, nil)
-				l.q.Control(frame(3, 20), true)
+				answer(&l.q, frame(3, 20))
 			}
 			wantErr(t, "Write", l.write(ctx, 1, 40, nil), nil)
 			l.wantRead(1, 2, 3)

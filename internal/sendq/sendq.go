@@ -2,35 +2,34 @@
 // whole, in one order, from any number of goroutines.
 //
 // A frame that finds the connection quiet is written by its caller. One that
-// finds a write in progress is copied behind it, and what has gathered goes
-// out with the next call, made by a goroutine that lives as long as there is
-// something to write. A frame too large to copy waits for its turn and is
-// then written from where it lies. No lock is held while bytes are written,
-// and nothing is kept while nothing is queued.
+// finds a write in progress, or that others are about to follow, is copied
+// into the backlog, and what has gathered there goes out with the next call:
+// of a caller that comes by, or of the flusher, a goroutine that lives as long
+// as there is something to write. A frame too large to copy waits for its turn
+// and is then written from where it lies. No lock is held while bytes are
+// written, and nothing is kept while nothing is queued.
 package sendq
 
 import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sockeye-ws/websocket/internal/await"
-	"github.com/sockeye-ws/websocket/internal/bufpool"
 	"github.com/sockeye-ws/websocket/internal/transport"
 )
 
-const (
-	// small is the size up to which a frame is copied.
-	small = 16 << 10
-	// MaxReplies is how many bytes of replies may wait; beyond it only
-	// the newest is kept.
-	MaxReplies = 4 << 10
-)
+// MaxReplies is how many bytes of replies may wait; beyond it only the newest
+// is kept.
+const MaxReplies = 4 << 10
 
 var (
-	// ErrClosed is returned for what comes after Close or Drop.
+	// ErrClosed is returned for what comes after Close, Cut or Drop.
 	ErrClosed = errors.New("sendq: closed")
+	// ErrFull is returned by Post for a message that finds no room.
+	ErrFull = errors.New("sendq: full")
 	// ErrAbandoned is returned to those who waited for a Hold that has
 	// begun to write and then did nothing for the timeout: the queue
 	// cannot go on.
@@ -48,158 +47,418 @@ func (e *TornError) Error() string { return "sendq: frame cut: " + e.Context.Err
 // Unwrap returns the error of the context.
 func (e *TornError) Unwrap() error { return e.Context.Err() }
 
+// Options are what a Queue goes by. Many queues may share them.
+type Options struct {
+	// Limit is how many bytes are accepted and not yet taken by the
+	// connection. A single frame may be larger.
+	Limit int
+	// Timeout is when an idle hold may be taken from its holder, if others
+	// wait. Negative: never.
+	Timeout time.Duration
+	// DropOldest makes Post drop what was posted earlier to make room.
+	DropOldest bool
+	// Disconnect makes a message that finds no room the last that was
+	// accepted, as a Cut is to follow: nothing may come after a gap.
+	Disconnect bool
+	// Mask, if not nil, is applied to what is written of each payload, in a
+	// copy: to its pieces in order, the first with the key that the last
+	// four bytes of the head are, the others with what the call before
+	// returned. Control frames come as they are to be written.
+	Mask func(key uint32, p []byte) (next uint32)
+	// High is the most bytes that were ever queued.
+	High atomic.Int64
+}
+
+// Traffic is what the connection has taken: bytes, and whole messages.
+type Traffic struct{ Bytes, Messages uint64 }
+
+// An Owner is who has a Queue.
+type Owner interface {
+	// Failed is called once, without locks, when a write failed.
+	Failed(error)
+}
+
 // A Queue is the way out of one connection. Init must be called first.
 type Queue struct {
-	out     transport.Conn
-	limit   int           // of queued
-	timeout time.Duration // until an idle hold may be taken from its holder; negative: never
-	failed  func(error)   // called once, without locks, when a write failed
+	out   transport.Conn
+	owner Owner
+	opt   *Options
 
-	mu      sync.Mutex
-	busy    bool      // one goroutine is in, or about to make, a write call
-	closed  bool      // nothing more is accepted
-	dead    bool      // nothing more is written
-	pending []*chunk  // empty unless busy
-	queued  int       // bytes in pending and in the call being made from it
-	replies int       // those of them that are replies
-	newest  []byte    // the reply that found no room
-	hold    *Hold     // other messages wait for it
-	waiters []*waiter // first come, first served
+	pending atomic.Bool // back is not nil
+
+	mu        sync.Mutex
+	busy      bool // one goroutine is in, or about to make, a write call
+	scheduled bool // the flusher has been started and has not begun
+	stuck     bool // the socket is full, and the flusher waits for it or is about to
+	closed    bool // nothing more is accepted
+	dead      bool // nothing more is written
+	guess     bool // something was left to the flusher by pace
+	gap       bool // a message found no room, and the end is on its way
+	pace      Pace // of writes on a quiet connection
+	sent      Traffic
+	*flow                // nil while nothing goes on
+	drained   await.Once // closed, and all is out or never will be
+}
+
+// A flow is what a queue needs while something is going on that others may meet.
+type flow struct {
+	q       *Queue
+	call    func()   // the flusher's, made once so that starting it allocates nothing
+	back    *backlog // accepted and not in a call; nil if there is none
+	urgent  *backlog // control frames that overtake it
+	parked  *backlog // posted during a hold, for after it
+	left    item     // what a call could not write of what it took
+	parts   []item   // what a call has taken and has yet to encode
+	inCall  count    // of what is being written from back, urgent and left
+	queued  int      // bytes of all these
+	replies int      // those of them that are replies
+	newest  []byte   // the reply that found no room
+	hold    *Hold    // other messages wait for it
+	waiters []*waiter
 	watch   await.Watch
-	drained await.Once // closed, and all is out or never will be
 }
 
-// A chunk is a run of whole frames that goes out with one call.
-type chunk struct {
-	*bufpool.Buf
-	replies int
+var flows sync.Pool
+
+// lock takes mu, and a flow if there is none; unlock gives back both.
+func (q *Queue) lock() {
+	q.mu.Lock()
+	q.need()
 }
 
-// Init prepares a queue that writes to out and accepts up to limit bytes
-// ahead of it. failed is told when a write fails.
-func (q *Queue) Init(out transport.Conn, limit int, timeout time.Duration, failed func(error)) {
-	q.out, q.limit, q.timeout, q.failed = out, limit, timeout, failed
+func (q *Queue) unlock() {
+	q.rest()
+	q.mu.Unlock()
+}
+
+func (q *Queue) need() {
+	if q.flow != nil {
+		return
+	}
+	f, _ := flows.Get().(*flow)
+	if f == nil {
+		f = new(flow)
+		f.call = func() { f.q.flush() }
+	}
+	f.q, q.flow = q, f
+}
+
+// rest gives the flow back, with mu held, if nothing goes on.
+func (q *Queue) rest() {
+	f := q.flow
+	if f == nil || q.busy || q.scheduled || f.queued != 0 || f.newest != nil || f.hold != nil || f.waiters != nil || !f.watch.Unused() {
+		return
+	}
+	f.q, q.flow = nil, nil
+	flows.Put(f)
+}
+
+// Rest gives up what is kept for the next call of Write.
+func (q *Queue) Rest() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if f := q.flow; f != nil && !q.busy {
+		f.watch.Drop()
+		q.rest()
+	}
+}
+
+// Init prepares a queue that writes to out.
+func (q *Queue) Init(out transport.Conn, owner Owner, opt *Options) {
+	q.out, q.owner, q.opt, q.pace = out, owner, opt, NewPace()
 }
 
 // Write sends one frame. When it returns nil, the frame has been taken by
-// the connection, or is in the queue and will be without further calls. When
-// ctx ends before the first byte was taken, nothing is sent and the error is
-// ctx.Err(); when it ends later, the error is a *TornError, and the connection
-// is of no more use. within is the Hold that the frame belongs
-// to, or nil for a message of its own.
-func (q *Queue) Write(ctx context.Context, head, payload []byte, within *Hold) error {
+// the connection, or is in the queue and will be without further calls. more
+// says that other frames are about to follow, with which it should share a
+// call. When ctx ends before the first byte was taken, nothing is sent and the
+// error is ctx.Err(); when it ends later, the error is a *TornError, and the
+// connection is of no more use. within is the Hold that the frame belongs to,
+// or nil for a message of its own.
+func (q *Queue) Write(ctx context.Context, head, payload []byte, within *Hold, more bool) error {
 	size := len(head) + len(payload)
 	q.mu.Lock()
+	if q.flow == nil && within == nil && size <= small && !more && !q.busy && !q.closed && !q.gap && q.pace.Now() {
+		// Nothing goes on, as is most often so.
+		q.busy = true
+		q.mu.Unlock()
+		return q.writeAlone(ctx, head, payload, kept)
+	}
+	q.need()
 	if within != nil {
 		within.writing = true
 		defer q.wrote(within)
 	}
+	if q.gap && within == nil {
+		q.unlock()
+		return ErrClosed
+	}
 	if err := q.enter(ctx, within, size); err != nil {
-		q.mu.Unlock()
+		q.unlock()
 		return err
 	}
 	began := false // the message that within is for, by this frame
-	if within != nil && !within.begun {
-		within.begun, began = true, true
+	if within != nil {
+		began = !within.begun
+		within.begun, within.whole = true, within.final
 	}
-	if q.busy {
-		q.append(head, payload, false)
-		q.mu.Unlock()
-		return nil
+	k := kept
+	if within != nil && !began {
+		k = part
 	}
-	q.busy = true
-	q.mu.Unlock()
-
-	n, err := q.writeNow(ctx, head, payload)
-
-	q.mu.Lock()
-	if err == nil {
-		q.done()
-		q.mu.Unlock()
-		return nil
-	}
-	if n == 0 && ctx.Err() != nil && !q.dead {
-		if began {
-			within.begun = false
+	if size <= small {
+		quiet := !q.busy && !q.something()
+		if !quiet || more || !q.pace.Now() {
+			q.guess = q.guess || quiet && !more
+			if q.back == nil && (more || q.guess) {
+				q.back = newBacklog()
+				q.back.start = several
+				q.pending.Store(true)
+			}
+			q.append(head, payload, k)
+			_ = q.attend(!more && !q.guess)
+			q.unlock()
+			return nil
 		}
-		q.done()
-		q.mu.Unlock()
-		return ctx.Err()
+		q.busy = true
 	}
-	if ctx.Err() != nil {
-		err = &TornError{ctx}
-	}
-	q.die()
 	q.mu.Unlock()
-	q.failed(err)
+	err := q.writeAlone(ctx, head, payload, k)
+	if within != nil && err != nil && err == ctx.Err() { // nothing of it has left
+		q.mu.Lock()
+		within.begun, within.whole = !began, false
+		q.mu.Unlock()
+	}
 	return err
 }
 
-// Control queues a frame that no other frame keeps out, without waiting. A
-// reply is dropped in favour of a newer one when too many wait.
-func (q *Queue) Control(frame []byte, reply bool) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+// Post accepts one message without waiting, or returns ErrFull. It goes out
+// after Flush or Attend. The frame is copied, unless it is shared, in which
+// case payload is all of it, not to be masked, and nobody may change it any
+// more. dropped is how many earlier messages had to give way.
+func (q *Queue) Post(head, payload []byte, shared bool) (dropped int, err error) {
+	return q.post(head, payload, shared, nil)
+}
+
+// PostShared is Post for a frame that was encoded for many connections.
+func (q *Queue) PostShared(s *Shared) (dropped int, err error) {
+	return q.post(nil, s.Frame, true, s)
+}
+
+func (q *Queue) post(head, payload []byte, shared bool, s *Shared) (dropped int, err error) {
+	size := len(head) + len(payload)
+	q.lock()
+	defer q.unlock()
+	if q.closed || q.gap {
+		return 0, ErrClosed
+	}
+	need := size
+	if len(q.waiters) > 0 && q.waiters[0].forRoom {
+		need += q.waiters[0].size // who waits for room is not overtaken
+	}
+	if !q.room(need, q.queued) {
+		dropped = q.makeRoom(need)
+		if !q.room(need, q.queued) {
+			q.gap = q.opt.Disconnect
+			return dropped, ErrFull
+		}
+	}
+	to := &q.back
+	if q.hold != nil {
+		to = &q.parked
+		q.watchHold()
+	}
+	if *to == nil {
+		*to = newBacklog()
+		q.pending.Store(q.back != nil)
+	}
+	if shared && (s != nil || size > tiny) {
+		(*to).share(payload, loose, s)
+	} else {
+		q.mask(head, (*to).copy(head, payload, loose, q.opt.DropOldest))
+	}
+	q.add(size)
+	return dropped, nil
+}
+
+// makeRoom drops what was posted, the oldest first, with mu held.
+func (q *Queue) makeRoom(size int) (dropped int) {
+	gainable := 0
+	for _, l := range []*backlog{q.back, q.parked} {
+		if l != nil && q.opt.DropOldest {
+			gainable += l.total.loose
+		}
+	}
+	if gainable == 0 || !q.room(size, q.queued-gainable) {
+		return 0
+	}
+	for _, l := range []*backlog{q.back, q.parked} {
+		if l == nil || q.room(size, q.queued) {
+			continue
+		}
+		var ahead int // of who waits to be alone
+		if l == q.back && len(q.waiters) > 0 && q.waiters[0].first {
+			ahead = q.waiters[0].ahead
+		}
+		gone, before := l.drop(q.queued+size-q.opt.Limit, ahead)
+		q.queued -= gone.bytes
+		q.pass(before)
+		dropped += gone.messages
+	}
+	q.tidy()
+	return dropped
+}
+
+// Control sends a control frame, which no data keeps out, without waiting.
+func (q *Queue) Control(frame []byte) error {
+	q.lock()
+	defer q.unlock()
 	if q.closed {
 		return ErrClosed
 	}
-	if reply && (q.newest != nil || q.replies+len(frame) > MaxReplies) {
+	q.putControl(frame, control)
+	return q.attend(true)
+}
+
+// Reply queues a control frame that answers the peer. It goes out after Flush
+// or Attend. When too many wait, it is dropped in favour of a newer one.
+func (q *Queue) Reply(frame []byte) error {
+	q.lock()
+	defer q.unlock()
+	if q.closed {
+		return ErrClosed
+	}
+	if q.newest == nil && q.replies+len(frame) > MaxReplies {
+		// They may wait only because nobody has tried yet.
+		if err := q.attend(true); err != nil {
+			return err
+		}
+		if q.closed {
+			return ErrClosed
+		}
+	}
+	if q.newest != nil || q.replies+len(frame) > MaxReplies {
 		q.newest = append(q.newest[:0], frame...)
 		return nil
 	}
-	if q.busy {
-		q.append(frame, nil, reply)
-		return nil
-	}
-	q.busy = true
-	q.mu.Unlock()
-	n, err := q.out.TryWrite(frame)
-	q.mu.Lock()
-	if err != nil {
-		q.die()
-		q.mu.Unlock()
-		q.failed(err)
-		q.mu.Lock()
-		return err
-	}
-	if n < len(frame) && !q.dead {
-		// The rest goes before what has been queued meanwhile.
-		queued := q.pending
-		q.pending = nil
-		q.append(frame[n:], nil, reply)
-		q.pending = append(q.pending, queued...)
-	}
-	q.done()
+	q.putControl(frame, reply)
 	return nil
+}
+
+// putControl queues a control frame, with mu held. It overtakes what is stuck
+// behind a full socket, but no other control frame.
+func (q *Queue) putControl(frame []byte, k kind) {
+	if q.stuck && (q.back == nil || q.back.total.controls == 0) {
+		if q.urgent == nil {
+			q.urgent = newBacklog()
+		}
+		q.urgent.copy(frame, nil, k, false)
+		q.add(len(frame))
+	} else {
+		q.append(frame, nil, k)
+	}
+	if k == reply {
+		q.replies += len(frame)
+	}
+}
+
+// Flush has what is queued written by the caller as far as the connection
+// takes it, and sees to it that the rest is. It does not wait.
+func (q *Queue) Flush() {
+	if q.pending.Load() {
+		q.lock()
+		_ = q.attend(true)
+		q.unlock()
+	}
+}
+
+// Attend sees to it that what is queued is written soon, with what comes
+// meanwhile.
+func (q *Queue) Attend() {
+	if q.pending.Load() {
+		q.lock()
+		_ = q.attend(false)
+		q.unlock()
+	}
+}
+
+// Paced is Flush or Attend, whichever seems to be worth it.
+func (q *Queue) Paced() {
+	if !q.pending.Load() {
+		return
+	}
+	q.lock()
+	now := q.busy || q.pace.Now()
+	q.guess = q.guess || !now
+	_ = q.attend(now)
+	q.unlock()
 }
 
 // Close queues the last frame, if any, and accepts nothing more. Those who
 // wait get ErrClosed. It does not wait.
-func (q *Queue) Close(last []byte) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+func (q *Queue) Close(last []byte) { q.close(last, false) }
+
+// Cut is like Close, and forgets what is queued and has not begun to be
+// written.
+func (q *Queue) Cut(last []byte) { q.close(last, true) }
+
+func (q *Queue) close(last []byte, cut bool) {
+	q.lock()
+	defer q.unlock()
 	if q.closed {
 		return
 	}
 	q.closed = true
+	if h := q.hold; q.parked != nil && (cut || h != nil && h.begun && !h.whole) {
+		q.discard(&q.parked) // nothing may stand inside the cut message
+	}
+	q.unpark()
+	if cut {
+		q.discard(&q.back)
+		q.discard(&q.urgent)
+		q.newest = nil
+	}
 	if q.newest != nil {
-		q.append(q.newest, nil, true)
+		q.append(q.newest, nil, reply)
+		q.replies += len(q.newest)
 		q.newest = nil
 	}
 	if len(last) > 0 {
-		q.append(last, nil, false)
+		q.append(last, nil, control)
 	}
 	q.wakeAll()
-	q.next()
+	if q.back == nil && q.left.b == nil && !q.busy {
+		q.over()
+		return
+	}
+	_ = q.attend(true)
+}
+
+// TryLast has one try to write a frame as the last one, if nothing is on its
+// way, and does not care if it fails. It is followed by Drop.
+func (q *Queue) TryLast(frame []byte) {
+	q.lock()
+	defer q.unlock()
+	if q.closed || q.busy || q.left.b != nil || !q.out.Tries() {
+		return
+	}
+	q.closed, q.busy = true, true
+	q.mu.Unlock()
+	n, _ := q.out.TryWrite(frame)
+	q.mu.Lock()
+	q.sent.Bytes += uint64(n)
+	q.busy = false
 }
 
 // Drop forgets what is queued and accepts nothing more. The call that is
 // being made is not interrupted.
 func (q *Queue) Drop() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	q.lock()
+	defer q.unlock()
+	if !q.closed || q.busy || q.queued > 0 || q.newest != nil {
+		q.kill()
+	}
 	q.closed = true
-	q.kill()
 	q.wakeAll()
 	if !q.busy {
 		q.over()
@@ -217,142 +476,45 @@ func (q *Queue) Failed() bool {
 	return q.dead
 }
 
-// writeNow writes one frame from the caller's goroutine, which is busy.
-func (q *Queue) writeNow(ctx context.Context, head, payload []byte) (n int, err error) {
-	// The head goes out with as much of the payload as is worth copying.
-	buf := bufpool.Get(len(head) + min(len(payload), small))
-	defer bufpool.Put(buf)
-	first := append(buf.B[:0], head...)
-	taken := min(len(payload), cap(first)-len(first))
-	first = append(first, payload[:taken]...)
-
-	n, err = q.out.TryWrite(first)
-	if err != nil || n == len(first) && taken == len(payload) {
-		return n, err
-	}
-	if ctx.Done() != nil {
-		q.watch.Begin(ctx, q.out.Out())
-		defer func() {
-			q.watch.End(ctx)
-			q.out.Out().Resume()
-		}()
-		if ctx.Err() != nil {
-			return n, ctx.Err()
-		}
-	}
-	m, err := q.out.Write(first[n:])
-	n += m
-	if err != nil {
-		return n, err
-	}
-	m, err = q.out.Write(payload[taken:])
-	return n + m, err
-}
-
-// append copies a frame into the last chunk, with mu held.
-func (q *Queue) append(head, payload []byte, reply bool) {
-	size := len(head) + len(payload)
-	q.queued += size
-	var c *chunk
-	if n := len(q.pending); n > 0 {
-		c = q.pending[n-1]
-	}
-	if c == nil || len(c.B)+size > transport.Piece {
-		c = &chunk{Buf: bufpool.Get(size)}
-		c.B = c.B[:0]
-		q.pending = append(q.pending, c)
-	}
-	if len(c.B)+size > cap(c.B) {
-		grown := bufpool.Get(len(c.B) + size)
-		grown.B = grown.B[:copy(grown.B, c.B)]
-		bufpool.Put(c.Buf)
-		c.Buf = grown
-	}
-	c.B = append(append(c.B, head...), payload...)
-	if reply {
-		q.replies += size
-		c.replies += size
-	}
-}
-
-// next makes sure, with mu held, that what is pending is being written.
-func (q *Queue) next() {
-	switch {
-	case q.busy:
-	case len(q.pending) > 0:
-		q.busy = true
-		go q.flush()
-	case q.closed:
-		q.over()
-	}
-}
-
-// over says, with mu held, that nothing more will be written.
-func (q *Queue) over() {
-	q.watch.Drop()
-	q.release()
-	q.drained.Set()
-}
-
-// done ends a call of writeNow, with mu held.
-func (q *Queue) done() {
-	q.busy = false
-	if q.dead {
-		q.over()
-		return
-	}
-	q.next()
-	q.wakeFirst()
-}
-
-// flush writes what is pending, and what comes meanwhile. The caller has set
-// busy for it.
-func (q *Queue) flush() {
+// Queued returns how many bytes have been accepted and not been taken by the
+// connection, and how many messages these belong to.
+func (q *Queue) Queued() (bytes, messages int) {
 	q.mu.Lock()
-	for !q.dead && len(q.pending) > 0 {
-		c := q.pending[0]
-		q.pending[0] = nil
-		if q.pending = q.pending[1:]; len(q.pending) == 0 {
-			q.pending = nil
-		}
-		q.mu.Unlock()
-		size := len(c.B)
-		_, err := q.out.Write(c.B)
-		bufpool.Put(c.Buf)
-		q.mu.Lock()
-		q.queued -= size
-		q.replies -= c.replies
-		if err != nil {
-			q.die()
-			q.mu.Unlock()
-			q.failed(err)
-			return
-		}
-		if q.newest != nil && len(q.pending) == 0 {
-			q.append(q.newest, nil, true)
-			q.newest = nil
-		}
-		q.wakeFirst()
+	defer q.mu.Unlock()
+	f := q.flow
+	if f == nil {
+		return 0, 0
 	}
-	q.done()
-	q.mu.Unlock()
+	messages = f.inCall.messages
+	for _, l := range []*backlog{f.back, f.parked} {
+		if l != nil {
+			messages += l.total.messages
+		}
+	}
+	return f.queued, messages
 }
 
-// die ends the queue after a failed call, with mu held.
-func (q *Queue) die() {
-	q.busy, q.closed = false, true
-	q.kill()
-	q.wakeAll()
-	q.over()
+// Sent returns what the connection has taken so far.
+func (q *Queue) Sent() Traffic {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.sent
 }
 
-// kill forgets what is queued, with mu held.
-func (q *Queue) kill() {
-	q.dead = true
-	for _, c := range q.pending {
-		q.queued -= len(c.B)
-		q.replies -= c.replies
-		bufpool.Put(c.Buf)
+// append copies a frame to the end of the backlog, with mu held.
+func (q *Queue) append(head, payload []byte, k kind) {
+	if q.back == nil {
+		q.back = newBacklog()
+		q.pending.Store(true)
 	}
-	q.pending, q.newest = nil, nil
+	q.mask(head, q.back.copy(head, payload, k, q.opt.DropOldest))
+	q.add(len(head) + len(payload))
+}
+
+// add counts bytes that are queued, with mu held.
+func (q *Queue) add(n int) {
+	q.queued += n
+	for high := q.opt.High.Load(); int64(q.queued) > high; high = q.opt.High.Load() {
+		q.opt.High.CompareAndSwap(high, int64(q.queued))
+	}
 }

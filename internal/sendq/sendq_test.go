@@ -26,12 +26,12 @@ func TestWriteQuiet(t *testing.T) {
 
 func TestWriteQuietAllocatesNothing(t *testing.T) {
 	var q Queue
-	q.Init(taker{}, limit, timeout, nil)
+	q.Init(taker{}, nil, &Options{Limit: limit, Timeout: timeout})
 	h, p := head(1, 100), payload(1, 100)
 	bufpool.Put(bufpool.Get(200))
 	n := testing.AllocsPerRun(1000, func() {
-		q.Write(ctx, h, p, nil)
-		q.Control(h, true)
+		q.Write(ctx, h, p, nil, false)
+		answer(&q, h)
 	})
 	if n >= 1 && !raceEnabled {
 		t.Errorf("Write and Control on a quiet queue allocate %v times", n)
@@ -41,6 +41,7 @@ func TestWriteQuietAllocatesNothing(t *testing.T) {
 // A taker takes all that is written without waiting.
 type taker struct{ transport.Conn }
 
+func (taker) Tries() bool                    { return true }
 func (taker) TryWrite(p []byte) (int, error) { return len(p), nil }
 
 func TestOrder(t *testing.T) {
@@ -53,7 +54,7 @@ func TestOrder(t *testing.T) {
 			size += n
 			switch i % 3 {
 			case 0:
-				wantErr(t, "Control", l.q.Control(frame(i+1, n), false), nil)
+				wantErr(t, "Control", l.q.Control(frame(i+1, n)), nil)
 			default:
 				wantErr(t, "Write", l.write(ctx, i+1, n, nil), nil)
 			}
@@ -61,16 +62,16 @@ func TestOrder(t *testing.T) {
 		l.wantQueued(size, 0)
 		l.release()
 		wantErr(t, "the stuck write", <-stuck, nil)
-		l.wantRead(append([]int{0}, count(50)...)...)
+		l.wantRead(append([]int{0}, upTo(50)...)...)
 	})
 }
 
 func TestGroupCommit(t *testing.T) {
-	// What gathered behind a write goes out with one call, in pieces.
+	// What gathered behind a write goes out with one call for each chunk.
 	inLab(t, func(t *testing.T, l *lab) {
 		l.peer.KeepSegments(true)
 		stuck := l.stick()
-		const frames, size = 20, 4000 // more than a piece
+		const frames, size = 20, 4000 // more than a chunk
 		for i := range frames {
 			l.write(ctx, i+1, size, nil)
 		}
@@ -82,7 +83,7 @@ func TestGroupCommit(t *testing.T) {
 			total += n
 			calls++
 		}
-		if most := 1 + (frames*size)/(transport.Piece-size) + 1; total != 10+frames*size || calls > most {
+		if most := 1 + (frames*size)/(chunk-size) + 1; total != 10+frames*size || calls > most {
 			t.Errorf("%d bytes came by %d calls, want %d by at most %d", total, calls, 10+frames*size, most)
 		}
 	})
@@ -98,7 +99,7 @@ func TestLimit(t *testing.T) {
 		l.wantQueued(limit, 0)
 		late := l.writing(ctx, 11, headSize, nil)
 		l.wantPending(late)
-		wantErr(t, "a control frame", l.q.Control(frame(12, 20), false), nil) // has no limit
+		wantErr(t, "a control frame", l.q.Control(frame(12, 20)), nil) // has no limit
 		l.wantQueued(limit+20, 0)
 		l.release()
 		<-stuck
@@ -178,7 +179,7 @@ func TestManyWriters(t *testing.T) {
 					var err error
 					switch w {
 					case 0:
-						err = l.q.Control(frame(name, size), false)
+						err = l.q.Control(frame(name, size))
 					case 1, 2:
 						var h *Hold
 						if h, err = l.q.Begin(ctx, l.cut); err == nil {

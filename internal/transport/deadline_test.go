@@ -3,17 +3,18 @@ package transport
 import (
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-// recorded makes a Deadline that writes down what it sets: "past", "none" or
+// recorded makes deadlines that write down what they set: "past", "none" or
 // how far ahead.
-func recorded(bound time.Duration) (*Deadline, *[]string) {
+func recorded(bound time.Duration) (*deadlines, *[]string) {
 	log := new([]string)
-	return &Deadline{bound: bound, set: func(at time.Time) error {
+	return &deadlines{bound: bound, conn: &setter{set: func(_ direction, at time.Time) error {
 		switch {
 		case at.Equal(past):
 			*log = append(*log, "past")
@@ -23,17 +24,29 @@ func recorded(bound time.Duration) (*Deadline, *[]string) {
 			*log = append(*log, time.Until(at).String())
 		}
 		return nil
-	}}, log
+	}}}, log
 }
+
+// A setter is told what is set, and counts its ends.
+type setter struct {
+	net.Conn
+	set     func(direction, time.Time) error
+	aborted int
+}
+
+func (s *setter) SetReadDeadline(at time.Time) error  { return s.set(in, at) }
+func (s *setter) SetWriteDeadline(at time.Time) error { return s.set(out, at) }
+func (s *setter) Close() error                        { s.aborted++; return nil }
 
 func TestDeadline(t *testing.T) {
 	const bound = 10 * time.Second
-	type step func(d *Deadline)
-	arm, disarm := (*Deadline).arm, (*Deadline).disarm
-	interrupt, resume := (*Deadline).Interrupt, func(d *Deadline) { d.Resume() }
-	after := func(d *Deadline) { d.After(3 * time.Second) }
-	lower := func(d *Deadline) { d.Bound(2 * time.Second) }
-	lift := func(d *Deadline) { d.Bound(-1) }
+	type step func(d *deadlines)
+	arm, disarm := (*deadlines).arm, (*deadlines).disarm
+	interrupt, resume := func(d *deadlines) { d.Out().Interrupt() }, func(d *deadlines) { d.Out().Resume() }
+	after := func(d *deadlines) { d.In().After(3 * time.Second) }
+	interruptIn, resumeIn := func(d *deadlines) { d.In().Interrupt() }, func(d *deadlines) { d.In().Resume() }
+	lower := func(d *deadlines) { d.Out().Bound(2 * time.Second) }
+	lift := func(d *deadlines) { d.Out().Bound(-1) }
 	tests := []struct {
 		name  string
 		bound time.Duration
@@ -49,7 +62,10 @@ func TestDeadline(t *testing.T) {
 		{"nothing to resume", bound, []step{resume, arm, resume}, "[10s]"},
 		{"interrupted twice", bound, []step{interrupt, interrupt, resume, resume}, "[past past none]"},
 		{"after", bound, []step{after}, "[3s]"},
-		{"after an interrupt", bound, []step{interrupt, after}, "[past]"},
+		{"after an interrupt", bound, []step{interruptIn, after}, "[past]"},
+		{"after one of the other direction", bound, []step{interrupt, after}, "[past 3s]"},
+		{"reads interrupted twice", bound, []step{interruptIn, interruptIn, resumeIn, resumeIn}, "[past past none]"},
+		{"reads interrupted, a write", bound, []step{interruptIn, arm, disarm, resume, resumeIn}, "[past 10s none none]"},
 		{"bounded later", -1, []step{arm, lower, disarm}, "[2s none]"},
 		{"bounded between waits", -1, []step{lower, arm, disarm}, "[2s none]"},
 		{"bounded lower", bound, []step{arm, lower, disarm}, "[10s 2s none]"},
@@ -75,40 +91,41 @@ func TestResumeKnowsItsInterrupt(t *testing.T) {
 	// A deadline that somebody else has set must not look like ours.
 	d, _ := recorded(time.Second)
 	d.arm()
-	d.After(time.Second)
-	if d.Resume() {
+	d.In().After(time.Second)
+	if d.In().Resume() || d.Out().Resume() {
 		t.Error("there was no interrupt")
 	}
-	d.Interrupt()
+	d.In().Interrupt()
+	d.Out().Interrupt()
 	d.disarm()
-	if !d.Resume() || d.Resume() {
+	if !d.In().Resume() || d.In().Resume() || !d.Out().Resume() || d.Out().Resume() {
 		t.Error("one interrupt is not taken back once")
 	}
 }
 
 func TestInterruptWithoutDeadlines(t *testing.T) {
 	// A connection that has none can only be closed.
-	aborted := 0
-	d := &Deadline{
-		set:   func(time.Time) error { return errors.ErrUnsupported },
-		abort: func() error { aborted++; return nil },
-	}
+	c := &setter{set: func(direction, time.Time) error { return errors.ErrUnsupported }}
+	d := &deadlines{conn: c, bound: time.Second}
 	d.arm()
-	d.After(time.Second)
+	d.In().After(time.Second)
 	d.disarm()
-	if aborted != 0 {
+	if c.aborted != 0 {
 		t.Error("aborted without an interrupt")
 	}
-	if d.Interrupt(); aborted != 1 {
-		t.Errorf("aborted %d times", aborted)
+	if d.In().Interrupt(); c.aborted != 1 {
+		t.Errorf("aborted %d times", c.aborted)
+	}
+	if d.Out().Interrupt(); c.aborted != 2 {
+		t.Errorf("aborted %d times", c.aborted)
 	}
 }
 
 // TestDeadlineRace: whatever waits begin and end meanwhile, an interrupt
 // stands until it is taken back.
 func TestDeadlineRace(t *testing.T) {
-	var last time.Time
-	d := &Deadline{bound: time.Hour, set: func(at time.Time) error { last = at; return nil }}
+	var last [2]time.Time
+	d := &deadlines{bound: time.Hour, conn: &setter{set: func(to direction, at time.Time) error { last[to] = at; return nil }}}
 	for range 1000 {
 		var wg sync.WaitGroup
 		wg.Go(func() {
@@ -118,17 +135,19 @@ func TestDeadlineRace(t *testing.T) {
 			}
 			d.arm()
 		})
-		wg.Go(func() { d.After(time.Minute) })
-		wg.Go(func() { d.Bound(2 * time.Hour) })
-		wg.Go(d.Interrupt)
+		wg.Go(func() { d.In().After(time.Minute) })
+		wg.Go(func() { d.Out().Bound(2 * time.Hour) })
+		wg.Go(d.In().Interrupt)
+		wg.Go(d.Out().Interrupt)
 		wg.Wait()
-		if last != past {
-			t.Fatalf("the deadline of an interrupted wait is %v", last)
+		if last != [2]time.Time{past, past} {
+			t.Fatalf("the deadlines of interrupted waits are %v", last)
 		}
-		d.Resume()
+		d.In().Resume()
+		d.Out().Resume()
 		d.disarm()
-		if !last.IsZero() {
-			t.Fatalf("the deadline of no wait is %v", last)
+		if last != [2]time.Time{} {
+			t.Fatalf("the deadlines of no waits are %v", last)
 		}
 	}
 }

@@ -6,33 +6,47 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 )
 
 // socket is a TCP connection whose descriptor is read when it is ready and
-// written without waiting while it takes bytes. The callbacks are made once:
-// a call costs no allocation.
+// written without waiting while it takes bytes; see detach_linux.go for the
+// time without a net.Conn.
 type socket struct {
-	conn *net.TCPConn
-	raw  syscall.RawConn
+	deadlines
+	raw         syscall.RawConn // nil: detached
+	*detachment                 // nil: it stays attached
+}
 
-	read, write Deadline
+// A call is one that reads or writes. Its callbacks are made once, and calls
+// are lent: one costs no allocation, and an idle connection holds none.
+type call struct {
+	room Room // to read into, or else p
+	p    []byte
+	n    int
+	err  error
+	wait bool // for input, or until all of p is written
 
-	in struct { // of the call that reads
-		room Room
-		p    []byte
-		n    int
-		err  error
-		try  func(fd uintptr) bool
-	}
-	out struct { // of the call that writes
-		p    []byte
-		n    int
-		err  error
-		wait bool
-		try  func(fd uintptr) bool
-	}
+	tryRead, tryWrite func(fd uintptr) bool
+}
+
+var calls = sync.Pool{New: func() any {
+	c := new(call)
+	c.tryRead, c.tryWrite = c.readOnce, c.writeAll
+	return c
+}}
+
+func newCall(room Room, p []byte) *call {
+	c := calls.Get().(*call)
+	c.room, c.p, c.n, c.err = room, p, 0, nil
+	return c
+}
+
+func (c *call) done() {
+	c.room, c.p, c.err = nil, nil, nil
+	calls.Put(c)
 }
 
 func newSocket(c net.Conn, writeTimeout time.Duration) Conn {
@@ -44,126 +58,150 @@ func newSocket(c net.Conn, writeTimeout time.Duration) Conn {
 	if err != nil {
 		return nil
 	}
-	s := &socket{conn: tcp, raw: raw}
-	s.read.abort, s.write.abort = s.Abort, s.Abort
-	s.read.set = tcp.SetReadDeadline
-	s.write.set = tcp.SetWriteDeadline
-	s.write.bound = writeTimeout
-	s.in.try = s.tryRead
-	s.out.try = s.tryWrite
-	return s
+	return &socket{deadlines: deadlines{conn: tcp, bound: writeTimeout}, raw: raw}
 }
 
-func (s *socket) In() *Deadline     { return &s.read }
-func (s *socket) Out() *Deadline    { return &s.write }
-func (s *socket) NetConn() net.Conn { return s.conn }
+func (s *socket) Raw() Descriptor { return s }
 
-func (s *socket) Fill(room Room, _ bool) (int, error) {
-	s.in.room = room
-	n, err := s.doRead()
-	s.in.room = nil
-	return n, err
-}
+func (s *socket) Fill(room Room, _ bool) (int, error) { return s.doRead(newCall(room, nil), true) }
 
-func (s *socket) Read(p []byte) (int, error) {
-	s.in.p = p
-	n, err := s.doRead()
-	s.in.p = nil
-	return n, err
-}
+func (s *socket) TryFill(room Room) (int, error) { return s.doRead(newCall(room, nil), false) }
 
-func (s *socket) doRead() (int, error) {
-	err := s.raw.Read(s.in.try)
-	n, readErr := s.in.n, s.in.err
-	s.in.n, s.in.err = 0, nil
-	if err != nil {
-		return 0, err
-	}
-	if readErr != nil {
-		return 0, readErr
-	}
-	if n == 0 {
-		return 0, io.EOF
-	}
-	return n, nil
-}
+func (s *socket) Read(p []byte) (int, error) { return s.doRead(newCall(nil, p), true) }
 
-// tryRead reads what is there. It reports false, to be called again when the
-// descriptor is readable, when nothing is; no buffer is held meanwhile.
-func (s *socket) tryRead(fd uintptr) bool {
-	p := s.in.p
-	if s.in.room != nil {
-		p = s.in.room.Open(false)
-	}
-	n, err := retry(syscall.Read, fd, p)
-	if n <= 0 && s.in.room != nil {
-		s.in.room.Drop()
+func (s *socket) doRead(c *call, wait bool) (int, error) {
+	defer c.done()
+	c.wait = wait
+	var err error
+	if s.hold() {
+		// From here, since what waits shall not be deep.
+		err = s.raw.Read(c.tryRead)
+		s.letGo()
+	} else {
+		err = s.read(c)
 	}
 	switch {
-	case err == syscall.EAGAIN:
-		return false
 	case err != nil:
-		s.in.err = os.NewSyscallError("read", err)
+		return 0, err
+	case c.err != nil:
+		return 0, c.err
+	case c.n == 0:
+		return 0, io.EOF
+	}
+	return c.n, nil
+}
+
+// readOnce reads what is there. It reports false, to be called again when the
+// descriptor is readable, when nothing is; no buffer is held meanwhile.
+func (c *call) readOnce(fd uintptr) bool {
+	p := c.p
+	if c.room != nil {
+		p = c.room.Open(false)
+	}
+	n, err := retry(syscall.Read, fd, p)
+	if n <= 0 && c.room != nil {
+		c.room.Drop()
+	}
+	switch {
+	case err == syscall.EAGAIN && c.wait:
+		return false
+	case err == syscall.EAGAIN:
+		c.err = ErrNotReady
+	case err != nil:
+		c.err = os.NewSyscallError("read", err)
 	default:
-		s.in.n = n
+		c.n = n
 	}
 	return true
 }
+
+func (s *socket) HasInput() bool { return peek(s) }
+
+// hasInput looks into a socket, if c is one, without taking anything.
+func hasInput(c net.Conn) bool {
+	raw := rawConn(c)
+	return raw == nil || peek(raw)
+}
+
+// peek looks into a socket. Beside a reader that waits, RawConn.Read would wait
+// for it; Control does not.
+func peek(d Descriptor) bool {
+	there := false
+	err := d.Control(func(fd uintptr) {
+		var b [1]byte
+		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		there = n > 0 || err == syscall.EINTR
+	})
+	return there && err == nil
+}
+
+func (s *socket) Tries() bool { return true }
 
 func (s *socket) TryWrite(p []byte) (int, error) {
 	return s.doWrite(p, false)
 }
 
+// atOnce is how much a peer that reads as fast as we write is given before
+// others may have the socket for a moment.
+const atOnce = 4 << 20
+
 func (s *socket) Write(p []byte) (n int, err error) {
-	for len(p) > 0 {
-		piece := p[:min(len(p), Piece)]
+	for {
+		piece := p[:min(len(p), atOnce)]
 		m, err := s.doWrite(piece, false)
-		if err == nil && m < len(piece) {
-			var rest int
-			s.write.arm()
-			rest, err = s.doWrite(piece[m:], true)
-			s.write.disarm()
-			m += rest
-		}
-		n += m
-		if err != nil {
+		n, p = n+m, p[m:]
+		if err != nil || len(p) == 0 {
 			return n, err
 		}
-		p = p[len(piece):]
+		if m == len(piece) {
+			continue
+		}
+		s.arm()
+		m, err = s.doWrite(p[:min(len(p), Piece)], true)
+		s.disarm()
+		n, p = n+m, p[m:]
+		if err != nil || len(p) == 0 {
+			return n, err
+		}
 	}
-	return n, nil
 }
 
 func (s *socket) doWrite(p []byte, wait bool) (int, error) {
-	s.out.p, s.out.wait = p, wait
-	err := s.raw.Write(s.out.try)
-	n, writeErr := s.out.n, s.out.err
-	s.out.p, s.out.n, s.out.err = nil, 0, nil
-	if writeErr != nil {
-		return n, writeErr
+	c := newCall(nil, p)
+	defer c.done()
+	c.wait = wait
+	var err error
+	if s.hold() {
+		err = s.raw.Write(c.tryWrite)
+		s.letGo()
+	} else {
+		err = s.write(c)
+	}
+	if c.err != nil {
+		return c.n, c.err
 	}
 	if os.IsTimeout(err) && !wait {
 		// An interrupt that is still in force concerns waits alone.
-		return n, nil
+		return c.n, nil
 	}
-	return n, err
+	return c.n, err
 }
 
-// tryWrite hands the descriptor as much as it takes, and waits for it to take
+// writeAll hands the descriptor as much as it takes, and waits for it to take
 // the rest if that was asked for.
-func (s *socket) tryWrite(fd uintptr) bool {
-	for s.out.n < len(s.out.p) {
-		n, err := retry(syscall.Write, fd, s.out.p[s.out.n:])
+func (c *call) writeAll(fd uintptr) bool {
+	for c.n < len(c.p) {
+		n, err := retry(syscall.Write, fd, c.p[c.n:])
 		if err == syscall.EAGAIN {
-			return !s.out.wait
+			return !c.wait
 		}
 		if err != nil {
-			s.out.err = os.NewSyscallError("write", err)
+			c.err = os.NewSyscallError("write", err)
 			return true
 		}
-		s.out.n += n
+		c.n += n
 		if n == 0 {
-			s.out.err = io.ErrUnexpectedEOF
+			c.err = io.ErrUnexpectedEOF
 			return true
 		}
 	}
@@ -179,5 +217,4 @@ func retry(call func(int, []byte) (int, error), fd uintptr, p []byte) (int, erro
 	}
 }
 
-func (s *socket) CloseWrite() (bool, error) { return true, s.conn.CloseWrite() }
-func (s *socket) Abort() error              { return s.conn.Close() }
+func (s *socket) closeWrite() error { return s.conn.(*net.TCPConn).CloseWrite() }

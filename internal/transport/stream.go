@@ -9,31 +9,21 @@ import (
 
 // stream is any net.Conn, used through its deadlines alone.
 type stream struct {
-	conn net.Conn
-	// secret is set for TLS: a write that failed there is final, since a
-	// record may have left in part, and Close would wait for the write
-	// lock and then for its alert.
-	secret *tls.Conn
-
-	read, write Deadline
+	deadlines
 	// first is what an idle connection waits with. The rest of what has
 	// come is then read into a real buffer.
 	first [64]byte
 }
 
 func newStream(c net.Conn, writeTimeout time.Duration) *stream {
-	s := &stream{conn: c}
-	s.secret, _ = c.(*tls.Conn)
-	s.read.abort, s.write.abort = s.Abort, s.Abort
-	s.read.set = c.SetReadDeadline
-	s.write.set = c.SetWriteDeadline
-	s.write.bound = writeTimeout
-	return s
+	return &stream{deadlines: deadlines{conn: c, bound: writeTimeout}}
 }
 
-func (s *stream) In() *Deadline     { return &s.read }
-func (s *stream) Out() *Deadline    { return &s.write }
-func (s *stream) NetConn() net.Conn { return s.conn }
+// secret is the connection if it is TLS, or nil.
+func (s *stream) secret() *tls.Conn {
+	c, _ := s.conn.(*tls.Conn)
+	return c
+}
 
 func (s *stream) Fill(room Room, idle bool) (int, error) {
 	if idle {
@@ -48,6 +38,19 @@ func (s *stream) Fill(room Room, idle bool) (int, error) {
 		room.Drop()
 	}
 	return n, err
+}
+
+// TryFill waits until there is input, or whoever waits for it is interrupted:
+// there is no way to ask crypto/tls what it has.
+func (s *stream) TryFill(room Room) (int, error) { return s.Fill(room, false) }
+
+func (s *stream) Raw() Descriptor {
+	if c := s.secret(); c != nil {
+		if raw := rawConn(c.NetConn()); raw != nil {
+			return raw
+		}
+	}
+	return nil
 }
 
 func (s *stream) Read(p []byte) (int, error) {
@@ -65,17 +68,27 @@ func (s *stream) Read(p []byte) (int, error) {
 	return 0, io.ErrNoProgress
 }
 
+func (s *stream) HasInput() bool {
+	if c := s.secret(); c != nil {
+		// What crypto/tls holds back is less than a record, or there
+		// would be somebody who reads.
+		return hasInput(c.NetConn())
+	}
+	return true
+}
+
 func (s *stream) TryWrite([]byte) (int, error) { return 0, nil }
+func (s *stream) Tries() bool                  { return false }
 
 func (s *stream) Write(p []byte) (n int, err error) {
 	for len(p) > 0 {
 		piece := p[:min(len(p), Piece)]
-		s.write.arm()
+		s.arm()
 		m, err := s.conn.Write(piece)
-		s.write.disarm()
+		s.disarm()
 		n += m
 		if err != nil {
-			if s.secret != nil {
+			if s.secret() != nil { // a record may have left in part: it is final
 				n = max(n, 1)
 			}
 			return n, err
@@ -94,11 +107,4 @@ func (s *stream) CloseWrite() (bool, error) {
 		return false, nil
 	}
 	return true, c.CloseWrite()
-}
-
-func (s *stream) Abort() error {
-	if s.secret != nil {
-		return s.secret.NetConn().Close()
-	}
-	return s.conn.Close()
 }

@@ -1,7 +1,8 @@
 // Package transport is the seam between a connection and its bytes. There are
 // two kinds: a TCP socket whose descriptor can be waited for and written to
 // without blocking, and any other net.Conn (TLS, wrapped listeners, in
-// memory), which can only be read and written with deadlines.
+// memory), which can only be read and written with deadlines. A socket that is
+// silent can do without its net.Conn; see Detach.
 //
 // One goroutine at a time reads and one writes; Abort and the deadlines may be
 // used from anywhere. No method runs a caller's code
@@ -10,8 +11,11 @@
 package transport
 
 import (
+	"crypto/tls"
+	"errors"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -38,28 +42,62 @@ type Conn interface {
 	// buffer should be held over it. It returns 0 only with an error,
 	// io.EOF included; the room is dropped then.
 	Fill(room Room, idle bool) (int, error)
+	// TryFill is like Fill, but returns ErrNotReady instead of waiting. It
+	// may wait nevertheless on a kind that cannot tell.
+	TryFill(room Room) (int, error)
+	// Raw is the descriptor that becomes readable with input, or nil.
+	Raw() Descriptor
 	// Read reads once into p, waiting for input.
 	Read(p []byte) (int, error)
+	// HasInput reports, without waiting, whether input may be there. It is
+	// true on a kind that cannot tell.
+	HasInput() bool
 	// TryWrite writes what is taken of p without waiting, which is
-	// nothing on a kind that cannot tell.
+	// nothing on a kind that cannot tell: one where Tries is false.
 	TryWrite(p []byte) (int, error)
+	Tries() bool
 	// Write writes all of p, each Piece within the write timeout. With an
 	// error, n says how much may have left: 0 means that the peer has
 	// seen nothing of p and the connection can still be written to.
 	Write(p []byte) (n int, err error)
 
-	// In and Out are the deadlines of reads and writes. Out's bound is
-	// the write timeout.
-	In() *Deadline
-	Out() *Deadline
+	// In and Out are the deadlines of reads and writes.
+	In() *Reads
+	Out() *Writes
 
 	// CloseWrite ends our direction and leaves the other open. It reports
 	// false where the connection has no such thing.
 	CloseWrite() (bool, error)
 	// Abort closes at once, whatever other calls are doing.
 	Abort() error
-	// NetConn is the connection below, for its addresses.
+	// NetConn is the connection below; nil while detached.
 	NetConn() net.Conn
+	LocalAddr() net.Addr
+	RemoteAddr() net.Addr
+
+	// MayDetach says, before the first use, that nobody else has the
+	// net.Conn, so that Detach may close it.
+	MayDetach()
+	// Detach lets go of the net.Conn and keeps a bare descriptor, which
+	// takes a fraction of the memory, where that can be and nothing is
+	// using the connection. It is for who reads, between two reads: what
+	// After has asked for ends with it. A call that has to wait, which needs
+	// Go's poller, makes a net.Conn again. Whoever watches the descriptor is
+	// told of each change.
+	Detach(w Watcher)
+}
+
+// A Descriptor lends the number of an open file, which stays open during f. It
+// is what syscall.RawConn and a socket have in common.
+type Descriptor interface {
+	Control(f func(fd uintptr)) error
+}
+
+// A Watcher waits for a descriptor elsewhere. Moved says that from, open still,
+// is going to be closed and to takes its place. With an error all stays as it
+// was.
+type Watcher interface {
+	Moved(from, to int) error
 }
 
 // New wraps c; each Piece of a write has to be taken within writeTimeout,
@@ -71,84 +109,185 @@ func New(c net.Conn, writeTimeout time.Duration) Conn {
 	return newStream(c, writeTimeout)
 }
 
+// ErrNotReady is returned by TryFill when there is no input.
+var ErrNotReady = errors.New("transport: no input")
+
+// rawConn returns the descriptor of a socket, and nil for any other connection,
+// whose bytes may be elsewhere.
+func rawConn(c net.Conn) syscall.RawConn {
+	var raw syscall.RawConn
+	var err error
+	switch c := c.(type) {
+	case *net.TCPConn:
+		raw, err = c.SyscallConn()
+	case *net.UnixConn:
+		raw, err = c.SyscallConn()
+	}
+	if err != nil {
+		return nil
+	}
+	return raw
+}
+
 // past is a deadline that has been missed whatever the clock says.
 var past = time.Unix(1, 0)
 
-// A Deadline is one direction's, shared by the one who waits on it and those
-// who interrupt it: an interrupt must not be lost to a wait that sets its own
-// deadline a moment later.
-type Deadline struct {
-	set   func(time.Time) error
-	abort func() error
+// deadlines are those of both directions, each shared by the one who waits on
+// it and those who interrupt it: an interrupt must not be lost to a wait that
+// sets its own deadline a moment later.
+type deadlines struct {
+	conn net.Conn // nil: detached. Changed with both mu held
 
-	mu          sync.Mutex
-	interrupted bool
-	bound       time.Duration // of each armed wait; negative or 0: none
-	armed       bool
+	mu          [2]sync.Mutex // by direction
+	interrupted [2]bool
+	armed       bool // a write that is bounded is in progress
+	bound       time.Duration
+	readBy      time.Duration // since epoch; while detached, 0: no deadline
+}
+
+// epoch is what readBy counts from.
+var epoch = time.Now()
+
+type direction uint8
+
+const (
+	in direction = iota
+	out
+)
+
+// Reads are the reads of a connection, as who interrupts them knows it, and
+// Writes its writes.
+type (
+	Reads  deadlines
+	Writes deadlines
+)
+
+// In implements Conn.
+func (d *deadlines) In() *Reads { return (*Reads)(d) }
+
+// Out implements Conn.
+func (d *deadlines) Out() *Writes { return (*Writes)(d) }
+
+// NetConn implements Conn.
+func (d *deadlines) NetConn() net.Conn { return d.conn }
+
+// LocalAddr implements Conn.
+func (d *deadlines) LocalAddr() net.Addr { return d.conn.LocalAddr() }
+
+// RemoteAddr implements Conn.
+func (d *deadlines) RemoteAddr() net.Addr { return d.conn.RemoteAddr() }
+
+// MayDetach implements Conn: without effect on what cannot be detached.
+func (d *deadlines) MayDetach() {}
+
+// Detach implements Conn.
+func (d *deadlines) Detach(Watcher) {}
+
+// Abort implements Conn. tls.Conn.Close would wait for the write lock and then
+// for its alert.
+func (d *deadlines) Abort() error {
+	if secret, ok := d.conn.(*tls.Conn); ok {
+		return secret.NetConn().Close()
+	}
+	return d.conn.Close()
+}
+
+func (d *deadlines) set(to direction, t time.Time) error {
+	if d.conn == nil {
+		// Nothing waits; the next net.Conn is told, by what is noted.
+		switch {
+		case to == in && t.IsZero():
+			d.readBy = 0
+		case to == in && !t.Equal(past):
+			d.readBy = max(t.Sub(epoch), 1)
+		}
+		return nil
+	}
+	if to == out {
+		return d.conn.SetWriteDeadline(t)
+	}
+	return d.conn.SetReadDeadline(t)
+}
+
+func (d *deadlines) interrupt(to direction) {
+	d.mu[to].Lock()
+	defer d.mu[to].Unlock()
+	d.interrupted[to] = true
+	if d.set(to, past) != nil {
+		// Closed already, or a connection without deadlines, whose calls
+		// nothing else can end.
+		_ = d.Abort()
+	}
+}
+
+func (d *deadlines) resume(to direction) bool {
+	d.mu[to].Lock()
+	defer d.mu[to].Unlock()
+	if !d.interrupted[to] {
+		return false
+	}
+	d.interrupted[to] = false
+	_ = d.set(to, time.Time{})
+	return true
 }
 
 // Interrupt makes the call that waits, or the next one that would, fail,
 // until Resume.
-func (d *Deadline) Interrupt() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.interrupted = true
-	if d.set(past) != nil {
-		// Closed already, or a connection without deadlines, whose calls
-		// nothing else can end.
-		d.abort()
-	}
-}
+func (r *Reads) Interrupt() { (*deadlines)(r).interrupt(in) }
 
 // Resume takes an interrupt back, and reports whether there was one.
-func (d *Deadline) Resume() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !d.interrupted {
-		return false
-	}
-	d.interrupted = false
-	d.set(time.Time{})
-	return true
-}
+func (r *Reads) Resume() bool { return (*deadlines)(r).resume(in) }
 
 // After makes calls fail once timeout has passed.
-func (d *Deadline) After(timeout time.Duration) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !d.interrupted {
-		d.set(time.Now().Add(timeout))
+func (r *Reads) After(timeout time.Duration) {
+	r.mu[in].Lock()
+	defer r.mu[in].Unlock()
+	if !r.interrupted[in] {
+		_ = (*deadlines)(r).set(in, time.Now().Add(timeout))
 	}
 }
 
-// Bound sets how long each call may take from now on, and limits the one in
-// progress by it as well.
-func (d *Deadline) Bound(bound time.Duration) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+// Interrupt makes the call that waits, or the next one that would, fail,
+// until Resume.
+func (w *Writes) Interrupt() { (*deadlines)(w).interrupt(out) }
+
+// Resume takes an interrupt back, and reports whether there was one.
+func (w *Writes) Resume() bool { return (*deadlines)(w).resume(out) }
+
+// Bound sets how long each Piece may take from now on, in place of the write
+// timeout, and limits the one in progress by it as well.
+func (w *Writes) Bound(bound time.Duration) {
+	d := (*deadlines)(w)
+	d.mu[out].Lock()
+	defer d.mu[out].Unlock()
 	d.bound = bound
-	if d.armed && !d.interrupted && bound > 0 {
-		d.set(time.Now().Add(bound))
+	if d.armed {
+		d.apply()
 	}
 }
 
-// arm gives the call that follows its bound.
-func (d *Deadline) arm() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.armed = true
-	if d.bound > 0 && !d.interrupted {
-		d.set(time.Now().Add(d.bound))
+// apply sets the bound, with mu of writes held.
+func (d *deadlines) apply() {
+	if d.bound > 0 && !d.interrupted[out] {
+		_ = d.set(out, time.Now().Add(d.bound))
 	}
+}
+
+// arm gives the write that follows its bound.
+func (d *deadlines) arm() {
+	d.mu[out].Lock()
+	defer d.mu[out].Unlock()
+	d.armed = true
+	d.apply()
 }
 
 // disarm ends what arm began: an idle connection keeps no timer.
-func (d *Deadline) disarm() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+func (d *deadlines) disarm() {
+	d.mu[out].Lock()
+	defer d.mu[out].Unlock()
 	d.armed = false
-	if d.bound > 0 && !d.interrupted {
-		d.set(time.Time{})
+	if d.bound > 0 && !d.interrupted[out] {
+		_ = d.set(out, time.Time{})
 	}
 }
 

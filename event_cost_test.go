@@ -1,0 +1,303 @@
+package websocket_test
+
+import (
+	"context"
+	"net"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sockeye-ws/websocket"
+	"github.com/sockeye-ws/websocket/internal/conformance"
+)
+
+// parkedOnly skips where connections in event mode keep a goroutine.
+func parkedOnly(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("nothing is parked here")
+	}
+}
+
+// openMany opens n connections, ten at a time.
+func openMany(b *bench, rule string, n int) []*conformance.Peer {
+	peers := make([]*conformance.Peer, n)
+	var wg sync.WaitGroup
+	for first := range 10 {
+		wg.Go(func() {
+			for i := first; i < n; i += 10 {
+				peers[i] = b.peer(rule)
+			}
+		})
+	}
+	wg.Wait()
+	return peers
+}
+
+// While nothing comes, connections have no goroutine: 500 of them have as many
+// as one. When something has come on each, it is so again.
+func TestEventsParkedHaveNoGoroutine(t *testing.T) {
+	parkedOnly(t)
+	overSockets(t, ticking(10*time.Millisecond), echoing, func(t *testing.T, b *bench, _ *websocket.Upgrader) {
+		const conns = 500
+		wantServing(t, 0)
+		before := runtime.NumGoroutine()
+		peers := openMany(b, "parked, then served, then parked", conns)
+		for range 2 {
+			wantServing(t, 0)
+			// The poller, the clock, and whom the runtime starts for itself.
+			if n := settledBelow(before + 5); n > before+5 {
+				t.Errorf("%d goroutines with %d connections, %d without", n, conns, before)
+			}
+			for _, p := range peers {
+				p.WritePieces(masked(0x82, "hello"))
+			}
+			for _, p := range peers {
+				p.WantBytes(binaryFrame("hello"))
+			}
+		}
+		for _, p := range peers {
+			p.Close()
+		}
+	})
+}
+
+// settledBelow waits until there are at most so many goroutines, and returns
+// how many there are then.
+func settledBelow(most int) int {
+	settled(func() string {
+		if runtime.NumGoroutine() <= most {
+			return ""
+		}
+		return "too many"
+	})
+	return runtime.NumGoroutine()
+}
+
+// heap is how much memory is in use when all that is free has been freed.
+func heap() int64 {
+	for range 3 { // the pools let go with the second
+		runtime.GC()
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// The memory of a parked connection has a bound. The peers' is not counted.
+func TestEventsParkedMemory(t *testing.T) {
+	parkedOnly(t)
+	const conns = 1000
+	// About a fifth more than was measured.
+	for name, bound := range map[string]int64{"TCP": 1050, "TCP without a net.Conn": 740, "TLS": 8600} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			u := &websocket.Upgrader{Config: ticking(10 * time.Millisecond), Handler: func(c *websocket.Conn) error {
+				c.Start(echoEvents{})
+				return nil
+			}}
+			u.ReleaseConns = name == "TCP without a net.Conn"
+			b := loopback(t, u, name == "TLS", 0)
+			defer b.stop()
+			ends := make([]net.Conn, conns)
+			none := heap()
+			for i := range ends { // what a peer costs by itself
+				if ends[i], err = net.Dial("tcp", l.Addr().String()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			peer := (heap() - none) / conns
+			for _, end := range ends {
+				end.Close()
+			}
+			peers := openMany(b, "parked", conns)
+			for i, p := range peers {
+				p.WritePieces(masked(0x82, "hello")) // it has read and written
+				p.WantBytes(binaryFrame("hello"))
+				ends[i] = p.Conn()
+			}
+			wantServing(t, 0)
+			clear(peers)
+			each := (heap()-none)/conns - peer
+			if name == "TLS" { // of crypto/tls both ends have the same
+				each = (each + peer) / 2
+			}
+			t.Logf("%d bytes on the heap for a parked connection over %s (and %d for a peer)", each, name, peer)
+			if each > bound && !underRace() {
+				t.Errorf("%d bytes for a parked connection, want at most %d", each, bound)
+			}
+			for _, end := range ends {
+				end.Close()
+			}
+		})
+	}
+}
+
+// A connection that is busy is served by one goroutine that waits for its
+// input; when it has been quiet, that goes away, and the next message is
+// served all the same.
+func TestEventsBusyConnectionKeepsItsGoroutine(t *testing.T) {
+	parkedOnly(t)
+	overSockets(t, ticking(100*time.Millisecond), echoing, func(t *testing.T, b *bench, _ *websocket.Upgrader) {
+		p := b.peer("busy and quiet in turn")
+		defer p.Close()
+		echo := func() {
+			p.WritePieces(masked(0x82, "hello"))
+			p.WantBytes(binaryFrame("hello"))
+		}
+		for range 3 {
+			wantServing(t, 0)
+			// It is busy when a few messages have come in a row; a machine
+			// that is slow may need some more.
+			var names []string
+			for tries := 0; len(names) != 1 && tries < 1000; tries++ {
+				for range 20 {
+					echo()
+				}
+				if names = serving(); len(names) == 1 {
+					<-time.After(10 * time.Millisecond) // no longer than a tick
+					if again := serving(); !slices.Equal(names, again) {
+						names = nil
+					}
+				}
+			}
+			var slowest time.Duration
+			for range 200 {
+				start := time.Now()
+				echo()
+				slowest = max(slowest, time.Since(start))
+			}
+			echo() // and the wait for the next begins
+			// Where a machine takes as long as a tick for one, it is quiet.
+			if now := serving(); slowest < 50*time.Millisecond && (len(names) != 1 || !slices.Equal(names, now)) {
+				t.Errorf("it is served by %v and then by %v, want one that stays", names, now)
+			}
+			wantServing(t, 0)
+		}
+	})
+}
+
+// All wake in the same instant, and all are answered.
+func TestEventsAllWakeAtOnce(t *testing.T) {
+	parkedOnly(t)
+	conns := 5000
+	if testing.Short() || underRace() {
+		conns = 500
+	}
+	var g websocket.Group
+	defer func() {
+		if g.Len() != 0 {
+			t.Errorf("%d are left in the group", g.Len())
+		}
+	}()
+	var heard atomic.Int32
+	u := &websocket.Upgrader{Config: ticking(10 * time.Millisecond), Handler: func(c *websocket.Conn) error {
+		g.Add(c)
+		c.Start(newHearerFor(&heard))
+		return nil
+	}}
+	b := loopback(t, u, false, 0)
+	defer b.stop()
+	peers := openMany(b, "all are answered", conns)
+	wantServing(t, 0)
+	resting, calm := heap(), runtime.NumGoroutine()
+
+	stop, peaks := make(chan struct{}), make(chan [2]int64, 1)
+	go func() {
+		var most [2]int64
+		var m runtime.MemStats
+		again := time.NewTicker(5 * time.Millisecond)
+		defer again.Stop()
+		for {
+			runtime.ReadMemStats(&m)
+			most[0], most[1] = max(most[0], int64(m.HeapAlloc)), max(most[1], int64(runtime.NumGoroutine()))
+			select {
+			case <-again.C:
+			case <-stop:
+				peaks <- most
+				return
+			}
+		}
+	}()
+	start := time.Now()
+	g.Send(prepared([]byte("now")))
+	for _, p := range peers {
+		p.Conn().Write(masked(0x82, "hello"))
+	}
+	for _, p := range peers {
+		p.WantBytes(binaryFrame("now"))
+		p.WantBytes(binaryFrame("hello"))
+	}
+	took := time.Since(start)
+	close(stop)
+	peak := <-peaks
+	t.Logf("%d connections wake and are answered in %v; at most %d goroutines, %d without; heap at most %.1f MB, %.1f MB at rest",
+		conns, took, peak[1], calm, float64(peak[0])/(1<<20), float64(resting)/(1<<20))
+	if n := int(heard.Load()); n != conns {
+		t.Errorf("%d messages are heard, want %d", n, conns)
+	}
+	wantServing(t, 0)
+	for _, p := range peers {
+		p.Close()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := u.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// newHearerFor counts what it hears, and answers.
+func newHearerFor(n *atomic.Int32) websocket.Events { return counter{n} }
+
+type counter struct{ n *atomic.Int32 }
+
+func (e counter) Message(c *websocket.Conn, typ websocket.MessageType, p []byte) error {
+	e.n.Add(1)
+	return c.Send(typ, p)
+}
+
+func (counter) Closed(*websocket.Conn, error) {}
+
+// A Ping of a parked connection waits for its pong; it does not keep asking.
+func TestEventsPingOfAParkedConnectionWaits(t *testing.T) {
+	conns := make(chan *websocket.Conn, 1)
+	b := overTCP(t, http101(func(c *websocket.Conn) {
+		c.Start(echoEvents{})
+		conns <- c
+	}))
+	defer b.stop()
+	p := b.peer("the pong is waited for once")
+	defer p.Close()
+	c := <-conns
+	p.WantOpen()
+	wantServing(t, 0)
+	ctx := &asked{Context: c.Context()}
+	ping := async(func() error { _, err := c.Ping(ctx); return err })
+	f, _ := p.Next()
+	<-time.After(50 * time.Millisecond) // that it does nothing in
+	if n := ctx.times.Load(); n > 100 {
+		t.Errorf("it has looked %d times whether it is to end", n)
+	}
+	p.WritePieces(masked(0x8a, string(f.Payload)))
+	if err := <-ping; err != nil {
+		t.Errorf("Ping: %v", err)
+	}
+}
+
+// asked counts how often somebody is about to wait for it.
+type asked struct {
+	context.Context
+	times atomic.Int64
+}
+
+func (c *asked) Done() <-chan struct{} {
+	c.times.Add(1)
+	return c.Context.Done()
+}

@@ -1,0 +1,5 @@
+//go:build !unix
+
+package websocket_test
+
+func descriptorLimit() int { return 1024 }
