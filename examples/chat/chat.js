@@ -15,7 +15,8 @@ const openTimeout = 10_000
 const steadyAfter = 5_000 // a connection that held so long resets the delays
 
 // Codes after which trying again would only fail again.
-const isFinal = (code) => [1003, 1007, 1008, 1009].includes(code) || (code >= 4000 && code <= 4999)
+const isFinal = (code) => [1003, 1007, 1009].includes(code) || (code >= 4000 && code <= 4999)
+const tooSlow = 1008 // this page did not take what it was sent as fast as it came
 
 // Storage may be switched off; then a reload just asks for the name again.
 const store = {
@@ -87,7 +88,8 @@ function lost({ code, reason }) {
   const delay = Math.min(lastDelay, firstDelay * 2 ** failures++)
   retryTimer = setTimeout(connect, delay / 2 + Math.random() * delay / 2)
   setState('waiting', 'Reconnecting…')
-  if (failures > 1) showTrouble('No connection. What you write is sent when it is back.', 'Try now')
+  if (code === tooSlow) showTrouble('The connection could not keep up. Fetching the latest messages…', 'Try now')
+  else if (failures > 1) showTrouble('No connection. What you write is sent when it is back.', 'Try now')
 }
 
 function tryNow() {

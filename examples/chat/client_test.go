@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -40,7 +39,7 @@ func inServer(t *testing.T, origins []string, f func(t *testing.T, ln *memconn.L
 // client is a page without the page.
 type client struct {
 	t      *testing.T
-	nc     net.Conn
+	nc     *memconn.Conn
 	br     *bufio.Reader
 	silent bool // answers neither pings nor a close
 }
@@ -70,6 +69,27 @@ func open(t *testing.T, ln *memconn.Listener) *client {
 		t.Fatalf("handshake: %s", res.Status)
 	}
 	return c
+}
+
+// attach returns a connection as the server has it, and the page at its other end.
+// It has to be called in a bubble.
+func attach(t *testing.T) (*websocket.Conn, *client) {
+	t.Helper()
+	conns := make(chan *websocket.Conn, 1)
+	srv := &http.Server{Handler: &websocket.Upgrader{
+		Handler: func(c *websocket.Conn) error {
+			conns <- c
+			c.CloseRead()
+			<-c.Context().Done()
+			return nil
+		},
+		Config: websocket.Config{WriteQueue: maxBehind},
+	}}
+	ln := memconn.Listen()
+	go srv.Serve(ln)
+	t.Cleanup(func() { srv.Close() })
+	page := open(t, ln)
+	return <-conns, page
 }
 
 // enter opens a connection, joins the room "tea", and takes the welcome.
@@ -146,6 +166,15 @@ func (c *client) event() (e event) {
 		c.t.Fatalf("%s: %v", p, err)
 	}
 	return e
+}
+
+// pending returns the events that have come and were not taken yet.
+func (c *client) pending() (all []event) {
+	c.t.Helper()
+	for synctest.Wait(); c.br.Buffered() > 0 || c.nc.Unread() > 0; synctest.Wait() {
+		all = append(all, c.event())
+	}
+	return all
 }
 
 // want returns the next event, which must be of that type.

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,33 +18,25 @@ const (
 	keepEmpty = 10 * time.Minute
 )
 
-// hub has the rooms and the connections, behind one lock. Nothing waits while it
-// holds the lock: members are reached through their outboxes.
+// hub has the rooms, behind one lock. Nothing waits while it holds the lock: what
+// is sent goes to queues, and Close only begins the end.
 type hub struct {
 	mu    sync.Mutex
 	rooms map[string]*room // by lower-case name
-	conns map[*websocket.Conn]struct{}
-	down  bool
 }
 
 func newHub() *hub {
-	return &hub{rooms: make(map[string]*room), conns: make(map[*websocket.Conn]struct{})}
+	return &hub{rooms: make(map[string]*room)}
 }
 
 // serve is one connection's life: it joins, then speaks, until it ends. What it
 // returns goes to the page as the close code and reason.
 func (h *hub) serve(c *websocket.Conn) error {
-	if !h.track(c) {
-		return refuse(websocket.StatusServiceRestart, "")
-	}
-	defer h.untrack(c)
-
 	m, err := h.admit(c)
 	if err != nil {
 		return err
 	}
 	defer h.leave(m)
-	go m.deliver(c)
 
 	rate := newAllowance()
 	for msg, err := range c.Messages(c.Context()) {
@@ -54,7 +44,7 @@ func (h *hub) serve(c *websocket.Conn) error {
 			return err
 		}
 		if !rate.take() {
-			return refuse(websocket.StatusPolicyViolation, "Too many messages at once.")
+			return refuse(statusRefused, "Too many messages at once.")
 		}
 		req, err := parse(msg)
 		if err != nil {
@@ -75,7 +65,7 @@ func (h *hub) admit(c *websocket.Conn) (*member, error) {
 	typ, p, err := c.Read(ctx)
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
-			return nil, refuse(websocket.StatusPolicyViolation, "join first")
+			return nil, refuse(statusBadRequest, "join first")
 		}
 		return nil, err
 	}
@@ -83,10 +73,10 @@ func (h *hub) admit(c *websocket.Conn) (*member, error) {
 	if err != nil {
 		return nil, err
 	}
-	return h.join(req, c.Close)
+	return h.join(c, req)
 }
 
-func (h *hub) join(req request, close func(websocket.StatusCode, string) error) (*member, error) {
+func (h *hub) join(c *websocket.Conn, req request) (*member, error) {
 	req, err := checkJoin(req)
 	if err != nil {
 		return nil, err
@@ -102,7 +92,7 @@ func (h *hub) join(req request, close func(websocket.StatusCode, string) error) 
 		r = newRoom(req.Room)
 		h.rooms[key] = r
 	}
-	m := newMember(person{ID: personID(req.Session), Name: req.Name}, close)
+	m := &member{person: person{ID: personID(req.Session), Name: req.Name}, conn: c}
 	if err := r.join(m); err != nil {
 		return nil, err
 	}
@@ -128,7 +118,7 @@ func (h *hub) handle(m *member, req request) error {
 		defer h.mu.Unlock()
 		m.room.typing(m)
 	default:
-		return refuse(websocket.StatusPolicyViolation, "unknown request")
+		return refuse(statusBadRequest, "unknown request")
 	}
 	return nil
 }
@@ -149,41 +139,5 @@ func (h *hub) forget(r *room) {
 	defer h.mu.Unlock()
 	if key := strings.ToLower(r.name); h.rooms[key] == r && len(r.members) == 0 {
 		delete(h.rooms, key)
-	}
-}
-
-// track counts c among the connections that shutdown closes.
-func (h *hub) track(c *websocket.Conn) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.down {
-		return false
-	}
-	h.conns[c] = struct{}{}
-	return true
-}
-
-func (h *hub) untrack(c *websocket.Conn) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.conns, c)
-}
-
-// shutdown tells everybody that the server restarts, upon which the pages come
-// back by themselves, and waits until all are gone or ctx is done.
-func (h *hub) shutdown(ctx context.Context) {
-	h.mu.Lock()
-	h.down = true
-	conns := slices.Collect(maps.Keys(h.conns))
-	h.mu.Unlock()
-	for _, c := range conns {
-		c.Close(websocket.StatusServiceRestart, "The server restarts.")
-	}
-	for _, c := range conns {
-		select {
-		case <-c.Context().Done():
-		case <-ctx.Done():
-			return
-		}
 	}
 }

@@ -11,8 +11,6 @@ import (
 	"github.com/sockeye-ws/websocket"
 )
 
-func noClose(websocket.StatusCode, string) error { return nil }
-
 func wantCode(t *testing.T, err error, code websocket.StatusCode) {
 	t.Helper()
 	var ce *websocket.CloseError
@@ -21,9 +19,9 @@ func wantCode(t *testing.T, err error, code websocket.StatusCode) {
 	}
 }
 
-func mustJoin(t *testing.T, h *hub, name, room string) *member {
+func mustJoin(t *testing.T, h *hub, c *websocket.Conn, name, room string) *member {
 	t.Helper()
-	m, err := h.join(joinAs(name, room), noClose)
+	m, err := h.join(c, joinAs(name, room))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,14 +38,15 @@ func (h *hub) open() int {
 func TestEmptyRoomIsKeptForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub()
-		ada := mustJoin(t, h, "Ada", "Tea")
+		c, _ := attach(t)
+		ada := mustJoin(t, h, c, "Ada", "Tea")
 		if err := h.handle(ada, request{Type: "say", Text: "hello"}); err != nil {
 			t.Fatal(err)
 		}
 		h.leave(ada)
 
 		time.Sleep(keepEmpty - time.Nanosecond)
-		ada = mustJoin(t, h, "Ada", "tea") // whatever its case, it is the same room
+		ada = mustJoin(t, h, c, "Ada", "tea") // whatever its case, it is the same room
 		if n := len(ada.room.history); n != 1 {
 			t.Fatalf("%d messages after a short absence", n)
 		}
@@ -75,8 +74,10 @@ func TestEmptyRoomIsKeptForAWhile(t *testing.T) {
 func TestReplacedMemberLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub()
-		old := mustJoin(t, h, "Ada", "tea")
-		ada := mustJoin(t, h, "Ada", "tea")
+		first, _ := attach(t)
+		second, _ := attach(t)
+		old := mustJoin(t, h, first, "Ada", "tea")
+		ada := mustJoin(t, h, second, "Ada", "tea")
 		h.leave(old)
 		time.Sleep(2 * keepEmpty)
 		if h.open() != 1 || len(ada.room.members) != 1 {
@@ -86,13 +87,16 @@ func TestReplacedMemberLeaves(t *testing.T) {
 }
 
 func TestTooManyRooms(t *testing.T) {
-	h := newHub()
-	for i := range maxRooms {
-		mustJoin(t, h, "Ada", fmt.Sprint(i))
-	}
-	_, err := h.join(joinAs("Eve", "one more"), noClose)
-	wantCode(t, err, websocket.StatusTryAgainLater)
-	mustJoin(t, h, "Eve", "7")
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub()
+		c, _ := attach(t) // one connection will do for all of them
+		for i := range maxRooms {
+			mustJoin(t, h, c, "Ada", fmt.Sprint(i))
+		}
+		_, err := h.join(c, joinAs("Eve", "one more"))
+		wantCode(t, err, websocket.StatusTryAgainLater)
+		mustJoin(t, h, c, "Eve", "7")
+	})
 }
 
 func TestCheckJoin(t *testing.T) {
@@ -110,8 +114,8 @@ func TestCheckJoin(t *testing.T) {
 		{"Ada", strings.Repeat("r", maxRoom+1), "0123456789abcdef", statusRefused, "", ""},
 		{" \u200b ", "tea", "0123456789abcdef", statusRefused, "", ""},
 		{"Ada", "", "0123456789abcdef", statusRefused, "", ""},
-		{"Ada", "tea", "short", websocket.StatusPolicyViolation, "", ""},
-		{"Ada", "tea", strings.Repeat("s", maxSession+1), websocket.StatusPolicyViolation, "", ""},
+		{"Ada", "tea", "short", statusBadRequest, "", ""},
+		{"Ada", "tea", strings.Repeat("s", maxSession+1), statusBadRequest, "", ""},
 	} {
 		r, err := checkJoin(request{Type: "join", Name: tt.name, Room: tt.room, Session: tt.session})
 		if tt.code != 0 {
@@ -136,7 +140,7 @@ func TestCheckSay(t *testing.T) {
 		{strings.Repeat("語", maxText), "", 0, strings.Repeat("語", maxText)},
 		{strings.Repeat("x", maxText+1), "", statusRefused, ""},
 		{" \n\t\x00", "", statusRefused, ""},
-		{"x", strings.Repeat("k", maxKey+1), websocket.StatusPolicyViolation, ""},
+		{"x", strings.Repeat("k", maxKey+1), statusBadRequest, ""},
 	} {
 		r, err := checkSay(request{Type: "say", Text: tt.text, Key: tt.key})
 		if tt.code != 0 {

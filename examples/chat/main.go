@@ -6,8 +6,8 @@
 //
 // The code reads top to bottom in this order: main.go (HTTP and the end),
 // hub.go (one connection's life; the only lock), room.go (what happens in a
-// room, plain data), member.go (the outbox), protocol.go (what goes over the
-// wire and what is refused).
+// room and who is told), protocol.go (what goes over the wire and what is
+// refused).
 package main
 
 import (
@@ -61,8 +61,8 @@ func run(ctx context.Context, addr string, origins []string, out io.Writer) erro
 }
 
 func serve(ctx context.Context, ln net.Listener, origins []string) error {
-	h := newHub()
-	srv := &http.Server{Handler: routes(h, origins), ReadHeaderTimeout: 5 * time.Second}
+	chat := newUpgrader(newHub(), origins)
+	srv := &http.Server{Handler: routes(chat), ReadHeaderTimeout: 5 * time.Second}
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(ln) }()
 
@@ -74,8 +74,8 @@ func serve(ctx context.Context, ln net.Listener, origins []string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
 	// The members first: http.Server.Shutdown neither closes nor waits for
-	// connections that were upgraded.
-	h.shutdown(ctx)
+	// connections that were upgraded. Whoever does not answer is cut.
+	_ = chat.Shutdown(ctx)
 	if srv.Shutdown(ctx) != nil {
 		// Browsers open spare connections and say nothing on them.
 		return srv.Close()
@@ -83,14 +83,22 @@ func serve(ctx context.Context, ln net.Listener, origins []string) error {
 	return nil
 }
 
-// routes is the whole HTTP side.
-func routes(h *hub, origins []string) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/ws", &websocket.Upgrader{
+func newUpgrader(h *hub, origins []string) *websocket.Upgrader {
+	return &websocket.Upgrader{
 		Handler: h.serve,
 		Origins: origins,
-		Config:  websocket.Config{ReadLimit: maxRequest},
-	})
+		Config:  websocket.Config{ReadLimit: maxRequest, WriteQueue: maxBehind},
+		// The pages come back by themselves, each after a time of its own.
+		ShutdownCode:   websocket.StatusServiceRestart,
+		ShutdownReason: "The server restarts.",
+		ShutdownWindow: -1,
+	}
+}
+
+// routes is the whole HTTP side.
+func routes(chat http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/ws", chat)
 	files := http.FileServerFS(page)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		// The page shows what strangers write. It does so as text only; should

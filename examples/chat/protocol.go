@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -24,10 +25,12 @@ const (
 )
 
 // Close codes of this application. The page shows their reason to the person
-// and does not come back by itself.
+// and does not come back by itself. 1008 would say the same, but the library
+// closes with that whoever is too far behind, and then the page is to come back.
 const (
-	statusRefused  websocket.StatusCode = 4000 // something the person can change: the name, the room, the text
-	statusReplaced websocket.StatusCode = 4001 // the same session came in over another connection
+	statusRefused    websocket.StatusCode = 4000 // something the person can change: the name, the room, the text, the pace
+	statusReplaced   websocket.StatusCode = 4001 // the same session came in over another connection
+	statusBadRequest websocket.StatusCode = 4002 // what this server's page never sends
 )
 
 // request is all that a page sends.
@@ -64,10 +67,14 @@ type message struct {
 }
 
 // encode makes an event's bytes once for all who get it.
-func encode(e event) []byte {
-	p, err := json.Marshal(e)
+func encode(e event) *websocket.Prepared {
+	text, err := json.Marshal(e)
 	if err != nil {
 		panic(err) // strings and numbers always marshal
+	}
+	p, err := websocket.NewPrepared(websocket.Text, text)
+	if err != nil {
+		panic(err) // JSON is always UTF-8
 	}
 	return p
 }
@@ -80,7 +87,7 @@ func parse(m websocket.Message) (request, error) {
 		return r, refuse(websocket.StatusUnsupportedData, "text only")
 	}
 	if json.Unmarshal(m.Data, &r) != nil {
-		return r, refuse(websocket.StatusPolicyViolation, "not a request")
+		return r, refuse(statusBadRequest, "not a request")
 	}
 	return r, nil
 }
@@ -88,7 +95,7 @@ func parse(m websocket.Message) (request, error) {
 // checkJoin returns the request with its name and room tidied.
 func checkJoin(r request) (request, error) {
 	if r.Type != "join" || len(r.Session) < minSession || len(r.Session) > maxSession {
-		return r, refuse(websocket.StatusPolicyViolation, "join first")
+		return r, refuse(statusBadRequest, "join first")
 	}
 	r.Name, r.Room = tidyLine(r.Name), tidyLine(r.Room)
 	switch {
@@ -113,7 +120,7 @@ func checkSay(r request) (request, error) {
 	case utf8.RuneCountInString(r.Text) > maxText:
 		return r, refuse(statusRefused, "That message was too long.")
 	case len(r.Key) > maxKey:
-		return r, refuse(websocket.StatusPolicyViolation, "key too long")
+		return r, refuse(statusBadRequest, "key too long")
 	}
 	return r, nil
 }
@@ -156,4 +163,33 @@ func tidyText(s string) string {
 func personID(session string) string {
 	sum := sha256.Sum256([]byte(session))
 	return hex.EncodeToString(sum[:8])
+}
+
+// allowance lets through a burst of requests and then a steady rate. Without it
+// one flooding page would leave all the others too far behind, and the innocent
+// would be the ones closed.
+type allowance struct {
+	left float64
+	at   time.Time
+}
+
+const (
+	allowBurst  = 30 // requests at once
+	allowPerSec = 5
+)
+
+func newAllowance() *allowance {
+	return &allowance{left: allowBurst, at: time.Now()}
+}
+
+// take reports whether one more request is within the rate.
+func (a *allowance) take() bool {
+	now := time.Now()
+	a.left = min(allowBurst, a.left+now.Sub(a.at).Seconds()*allowPerSec)
+	a.at = now
+	if a.left < 1 {
+		return false
+	}
+	a.left--
+	return true
 }

@@ -12,15 +12,28 @@ import (
 const (
 	maxHistory = 50  // messages that a newcomer sees
 	maxMembers = 200 // in one room: every event costs one step for each
+
+	// maxBehind is how many bytes may wait for a page. For what finds no more
+	// room a chat wants Config.Overflow's default: the page is disconnected,
+	// comes back, and finds what it missed in the history. The longest welcome
+	// has to leave room for more, or a newcomer would be too far behind at once.
+	maxBehind = 1 << 20
 )
 
-// room is who is there and what was said. It is plain data: the hub holds its
-// lock around every call, nothing in here waits, and so all members see the same
-// events in the same order.
+// member is one connection in one room.
+type member struct {
+	person
+	conn *websocket.Conn
+	room *room
+}
+
+// room is who is there and what was said. The hub holds its lock around every
+// call, so that the events come to all members in the order of what is in here.
 type room struct {
 	name    string
-	members []*member // in the order of coming
-	history []message // the newest last
+	members []*member       // in the order of coming
+	conns   websocket.Group // theirs, who get the events
+	history []message       // the newest last
 	lastSeq int64
 	expiry  *time.Timer // runs while the room is empty
 }
@@ -43,7 +56,7 @@ func (r *room) join(m *member) error {
 	if at >= 0 {
 		old = r.members[at]
 		r.members = slices.Delete(r.members, at, at+1)
-		old.close(statusReplaced, "This chat was opened in another place.")
+		old.conn.Close(statusReplaced, "This chat was opened in another place.")
 	} else {
 		at = len(r.members)
 	}
@@ -51,14 +64,15 @@ func (r *room) join(m *member) error {
 	m.room = r
 	r.members = slices.Insert(r.members, at, m)
 
-	m.offer(encode(event{Type: "welcome", Room: r.name, Who: &m.person, People: r.people(), Messages: r.history}))
-	if old != nil && old.Name == m.Name {
-		return nil
+	// m gets the events from its welcome on.
+	if old != nil && old.Name != m.Name {
+		r.send(event{Type: "left", Who: &old.person})
 	}
-	if old != nil {
-		r.send(event{Type: "left", Who: &old.person}, m)
+	if old == nil || old.Name != m.Name {
+		r.send(event{Type: "joined", Who: &m.person})
 	}
-	r.send(event{Type: "joined", Who: &m.person}, m)
+	m.conn.SendPrepared(encode(event{Type: "welcome", Room: r.name, Who: &m.person, People: r.people(), Messages: r.history}))
+	r.conns.Add(m.conn)
 	return nil
 }
 
@@ -69,7 +83,8 @@ func (r *room) leave(m *member) bool {
 		return false
 	}
 	r.members = slices.Delete(r.members, at, at+1)
-	r.send(event{Type: "left", Who: &m.person}, nil)
+	r.conns.Remove(m.conn) // if the server hangs up, it has not ended yet
+	r.send(event{Type: "left", Who: &m.person})
 	return true
 }
 
@@ -82,22 +97,15 @@ func (r *room) say(m *member, text, key string) {
 		r.history = slices.Delete(r.history, 0, 1)
 	}
 	r.history = append(r.history, msg)
-	r.send(event{Type: "message", Messages: []message{msg}}, nil)
+	r.send(event{Type: "message", Messages: []message{msg}})
 }
 
 // typing tells the others. It is never taken back: pages let it fade.
 func (r *room) typing(m *member) {
-	r.send(event{Type: "typing", Who: &m.person}, m)
+	r.send(event{Type: "typing", Who: &m.person}, m.conn)
 }
 
-func (r *room) send(e event, except *member) {
-	p := encode(e)
-	for _, m := range r.members {
-		if m != except {
-			m.offer(p)
-		}
-	}
-}
+func (r *room) send(e event, except ...*websocket.Conn) { r.conns.Send(encode(e), except...) }
 
 func (r *room) people() []person {
 	all := make([]person, len(r.members))

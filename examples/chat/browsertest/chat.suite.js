@@ -25,6 +25,7 @@ export function chatSuite(shared) {
           constructor(...args) {
             super(...args)
             this.addEventListener('close', (e) => window.closes.push(e.code))
+            window.socket = this
           }
         }
       })
@@ -264,6 +265,21 @@ export function chatSuite(shared) {
       await hereAre(ada, (await here(grace)))
       assert.equal(await ada.locator('#trouble').isVisible(), false)
       assert.equal(await ada.locator('.message .text', { hasText: 'written while away' }).count(), 1)
+    })
+
+    test('a page that falls behind says so, and comes back by itself', async () => {
+      // A browser takes more for a page that sleeps than a test can send.
+      const trouble = await grace.evaluate(() => {
+        window.socket.dispatchEvent(new CloseEvent('close', { code: 1008, reason: 'too slow' }))
+        return [document.getElementById('state').dataset.state, document.getElementById('trouble-text').textContent]
+      })
+      assert.deepEqual(trouble, ['waiting', 'The connection could not keep up. Fetching the latest messages…'])
+      await picture(grace, 'behind-light')
+      await connected(grace)
+      assert.equal(await grace.locator('#trouble').isVisible(), false)
+      await say(ada, 'still with us?')
+      await sees(grace, 'still with us?')
+      await hereAre(ada, await here(grace))
     })
 
     test('a refusal is explained', async () => {
