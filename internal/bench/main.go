@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -47,9 +48,11 @@ func bench(ctx context.Context, args []string, out, progress io.Writer) error {
 	flags.IntVar(&p.rounds, "rounds", 3, "`rounds` of each scenario; every server has a turn in each")
 	flags.DurationVar(&p.time, "time", time.Second, "the measured window of each turn")
 	flags.DurationVar(&p.warm, "warm", -1, "load before it; a quarter of it if negative")
+	flags.IntVar(&p.cpus, "cpus", 0, "GOMAXPROCS of the `servers`; 0: as in the environment")
 	only := flags.String("only", "", "comma-separated `beginnings` of the scenarios' names, those of the echo matrix included")
-	peers := flags.String("peers", "", "comma-separated `names` of the servers; sockeye and raw are always there")
+	peers := flags.String("peers", "", "comma-separated `names` of the servers; sockeye, raw and hijack are always there")
 	dir := flags.String("out", "", "`directory` for results.md, results.json and ratios.svg")
+	flags.StringVar(&p.profiles, "profiles", "", "`directory` for CPU profiles of the servers in Go")
 	list := flags.Bool("list", false, "list scenarios and servers and end")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -60,7 +63,7 @@ func bench(ctx context.Context, args []string, out, progress io.Writer) error {
 	if *list {
 		return printList(out)
 	}
-	if p.rounds < 1 || p.time <= 0 {
+	if p.rounds < 1 || p.time <= 0 || p.cpus < 0 {
 		return errors.New("there is nothing to measure")
 	}
 	if p.warm < 0 {
@@ -70,7 +73,7 @@ func bench(ctx context.Context, args []string, out, progress io.Writer) error {
 	if p.scenarios, err = choose(*only); err != nil {
 		return err
 	}
-	if p.servers, err = chooseServers(*peers); err != nil {
+	if p.servers, err = chooseServers(ctx, *peers); err != nil {
 		return err
 	}
 	if *dir != "" {
@@ -78,7 +81,12 @@ func bench(ctx context.Context, args []string, out, progress io.Writer) error {
 			return err
 		}
 	}
-	where := machine(time.Now())
+	if p.profiles != "" {
+		if err := os.MkdirAll(p.profiles, 0o777); err != nil {
+			return err
+		}
+	}
+	where := machine(time.Now(), p.cpus)
 	fmt.Fprintf(progress, "%d scenarios, %d servers, %d rounds: about %v\n", len(p.scenarios), len(p.servers), p.rounds, p.duration().Round(time.Second))
 	results := p.run(ctx, progress)
 	report := markdown(p, results, where)
@@ -134,23 +142,30 @@ func choose(only string) ([]*scenario, error) {
 	return chosen, nil
 }
 
-// chooseServers returns the two fixed ones and the named peers, or all.
-func chooseServers(names string) ([]*peer.Server, error) {
+// chooseServers returns the three fixed ones and the named peers, or all but the
+// optional ones. Those must start.
+func chooseServers(ctx context.Context, names string) ([]*peer.Server, error) {
 	if names == "" {
 		return peer.All, nil
 	}
-	chosen := map[string]bool{own(): true, raw(): true}
+	chosen := map[string]bool{own(): true, raw(): true, hijack(): true}
 	for name := range strings.SplitSeq(names, ",") {
 		if peer.ByName(name) == nil {
 			return nil, fmt.Errorf("there is no server %q; -list lists them", name)
 		}
 		chosen[name] = true
 	}
-	var servers []*peer.Server
-	for _, s := range peer.All {
-		if chosen[s.Name] {
-			servers = append(servers, s)
+	servers := slices.Concat(peer.All, peer.Optional)
+	servers = slices.DeleteFunc(servers, func(s *peer.Server) bool { return !chosen[s.Name] })
+	for _, s := range servers {
+		if s.Command == nil {
+			continue
 		}
+		proc, err := start(ctx, s, peer.Echo, false, 0, 0, "")
+		if err != nil {
+			return nil, fmt.Errorf("%w; README.md says what it needs", err)
+		}
+		proc.stop()
 	}
 	return servers, nil
 }
@@ -166,7 +181,7 @@ func printList(out io.Writer) error {
 		table{b}.row("`"+s.Name+"`", s.Title)
 	}
 	b.WriteString("\n")
-	serverTable(b, peer.All)
+	serverTable(b, slices.Concat(peer.All, peer.Optional))
 	_, err := io.WriteString(out, b.String())
 	return err
 }

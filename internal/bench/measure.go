@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -16,6 +17,8 @@ type sample struct {
 	Round          int
 	Value          float64       // in the scenario's unit
 	CPU            time.Duration // of the server, for each message
+	Allocs         float64       // of the server, for each message
+	Ratio          float64       `json:",omitempty"` // of the payload to what it is before compression
 	P50, P99, P999 time.Duration // 0 where there is no latency to measure
 }
 
@@ -38,6 +41,8 @@ type plan struct {
 	scenarios []*scenario
 	servers   []*peer.Server
 	rounds    int
+	cpus      int    // GOMAXPROCS of the servers; 0: as in the environment
+	profiles  string // directory for CPU profiles of the servers; "": none
 	warm      time.Duration
 	time      time.Duration
 }
@@ -50,9 +55,13 @@ const patience = 60 * time.Second
 func (p *plan) duration() time.Duration {
 	var sum time.Duration
 	for _, s := range p.scenarios {
-		sum += p.warm + p.time + 300*time.Millisecond + time.Duration(s.conns)*200*time.Microsecond
+		for _, server := range p.servers {
+			if s.concerns(server) && s.missing(server) == "" {
+				sum += p.warm + s.lasts(p) + s.ping + 300*time.Millisecond + time.Duration(s.conns)*200*time.Microsecond
+			}
+		}
 	}
-	return sum * time.Duration(len(p.servers)*p.rounds)
+	return sum * time.Duration(p.rounds)
 }
 
 // run measures everything: each scenario in rounds, in each of which every
@@ -62,14 +71,19 @@ func (p *plan) run(ctx context.Context, progress io.Writer) []*result {
 	var results []*result
 	for i, s := range p.scenarios {
 		r := &result{Scenario: s.Name, scenario: s}
+		var servers []*peer.Server
 		for _, server := range p.servers {
+			if !s.concerns(server) {
+				continue
+			}
+			servers = append(servers, server)
 			o := &outcome{Server: server.Name, Problem: s.missing(server)}
 			o.absent = o.Problem != ""
 			r.Outcomes = append(r.Outcomes, o)
 		}
 		results = append(results, r)
 		for round := range p.rounds {
-			for j, server := range p.servers {
+			for j, server := range servers {
 				o := r.Outcomes[j]
 				if o.Problem != "" {
 					continue
@@ -101,9 +115,9 @@ func firstLine(err error) string {
 
 // measure runs one server once.
 func (p *plan) measure(ctx context.Context, s *scenario, server *peer.Server) (*sample, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, p.warm+p.time+patience, fmt.Errorf("it takes longer than %v", patience))
+	ctx, cancel := context.WithTimeoutCause(ctx, p.warm+s.ping+s.lasts(p)+patience, fmt.Errorf("it takes longer than %v", patience))
 	defer cancel()
-	proc, err := start(ctx, server, s.mode, s.tls)
+	proc, err := start(ctx, server, s.mode, s.tls, s.ping, p.cpus, p.profile(s, server))
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +127,7 @@ func (p *plan) measure(ctx context.Context, s *scenario, server *peer.Server) (*
 	o := load.Options{
 		Addr: proc.Addr, Cert: proc.Cert, Kind: s.kind, Raw: server.Raw,
 		Conns: s.conns, Size: s.size, Frames: s.frames, Outstanding: s.outstanding,
-		Warm: p.warm, Time: p.time,
+		Warm: p.warm, Time: s.lasts(p), Deflate: s.deflate, Echoes: s.echoes,
 	}
 	o.Begin = func() (err error) { before, err = proc.ask(askStatus); return err }
 	o.End = func() (err error) { after, err = proc.ask(askStatus); return err }
@@ -134,16 +148,28 @@ func (p *plan) measure(ctx context.Context, s *scenario, server *peer.Server) (*
 		return &sample{Value: float64(after.RSS-before.RSS) / float64(s.conns)}, nil
 	}
 	one := &sample{
-		Value: float64(res.Messages) / res.Elapsed.Seconds(),
-		CPU:   (after.CPU - before.CPU) / time.Duration(res.Messages),
-		P50:   res.Latency.Quantile(0.5),
-		P99:   res.Latency.Quantile(0.99),
-		P999:  res.Latency.Quantile(0.999),
+		Value:  float64(res.Messages) / res.Elapsed.Seconds(),
+		CPU:    (after.CPU - before.CPU) / time.Duration(res.Messages),
+		Allocs: float64(after.Allocs-before.Allocs) / float64(res.Messages),
+		P50:    res.Latency.Quantile(0.5),
+		P99:    res.Latency.Quantile(0.99),
+		P999:   res.Latency.Quantile(0.999),
+	}
+	if res.Plain > 0 {
+		one.Ratio = float64(res.Received) / float64(res.Plain)
 	}
 	if s.unit() == unitMiB {
 		one.Value *= float64(s.size) / (1 << 20)
 	}
 	return one, nil
+}
+
+// profile is the file for that of a server, the last round's in the end.
+func (p *plan) profile(s *scenario, server *peer.Server) string {
+	if p.profiles == "" {
+		return ""
+	}
+	return filepath.Join(p.profiles, strings.ReplaceAll(s.Name, "/", "-")+"-"+server.Name+".pprof")
 }
 
 // joined waits until a fan-out reaches all connections: a server may answer

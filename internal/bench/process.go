@@ -25,16 +25,29 @@ type process struct {
 // startup is how long a server may take to start, or to end by itself.
 const startup = 10 * time.Second
 
-// start runs this program again as a server. ctx's end kills it.
-func start(ctx context.Context, s *peer.Server, mode peer.Mode, secure bool) (*process, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
+// start runs this program again as a server, or another. ctx's end kills it. A
+// profile is written to that file if it is named.
+func start(ctx context.Context, s *peer.Server, mode peer.Mode, secure bool, ping time.Duration, cpus int, profile string) (*process, error) {
+	command := s.Command
+	if command == nil {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		command = []string{self, "serve", s.Name, fmt.Sprintf("-tls=%t", secure), "-cpuprofile", profile}
 	}
-	p := &process{cmd: exec.CommandContext(ctx, self, "serve", s.Name, "-mode", string(mode), fmt.Sprintf("-tls=%t", secure))}
+	args := append(command[1:len(command):len(command)], "-mode", string(mode))
+	if ping > 0 {
+		args = append(args, "-ping", ping.String())
+	}
+	p := &process{cmd: exec.CommandContext(ctx, command[0], args...)}
 	p.cmd.Stderr = os.Stderr
+	if cpus > 0 {
+		p.cmd.Env = append(os.Environ(), fmt.Sprintf("GOMAXPROCS=%d", cpus))
+	}
 	// What still holds its output after its death must not hold up us.
 	p.cmd.WaitDelay = startup
+	var err error
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}

@@ -2,6 +2,9 @@ package main
 
 import (
 	"fmt"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/sockeye-ws/websocket/internal/bench/load"
 	"github.com/sockeye-ws/websocket/internal/bench/peer"
@@ -15,14 +18,23 @@ type scenario struct {
 	kind  load.Kind
 	tls   bool
 
+	deflate load.Deflate
+	echoes  int // of each idle connection; 0: one
+
 	conns, size, frames, outstanding int
+
+	ping time.Duration // silence before a ping
 }
+
+// lasts is the window: each connection is pinged in it.
+func (s *scenario) lasts(p *plan) time.Duration { return max(p.time, s.ping) }
 
 // What the first column of a scenario's table counts.
 const (
 	unitMessages   = "messages/s"
 	unitMiB        = "MiB/s"
 	unitHandshakes = "handshakes/s"
+	unitPings      = "pings/s"
 	unitBytes      = "bytes/connection"
 )
 
@@ -32,6 +44,8 @@ func (s *scenario) unit() string {
 		return unitHandshakes
 	case s.kind == load.Idle:
 		return unitBytes
+	case s.kind == load.Keepalive:
+		return unitPings
 	case s.size >= 1<<20:
 		return unitMiB
 	}
@@ -41,10 +55,21 @@ func (s *scenario) unit() string {
 // lessIsBetter is so for memory alone.
 func (s *scenario) lessIsBetter() bool { return s.kind == load.Idle }
 
+// concerns is false of a server that is there for something else.
+func (s *scenario) concerns(p *peer.Server) bool {
+	return p.Only == nil || slices.Contains(p.Only, s.mode)
+}
+
 // missing says why a server cannot take part, or "".
 func (s *scenario) missing(p *peer.Server) string {
 	if s.kind == load.Fragments && p.Splits != "" {
 		return p.Splits
+	}
+	if s.tls && p.Plain != "" {
+		return p.Plain
+	}
+	if s.mode == peer.Keepalive && !p.Pings {
+		return "it pings nobody by itself"
 	}
 	return p.Lacks[s.mode]
 }
@@ -58,12 +83,12 @@ func echo(conns, size, outstanding int) *scenario {
 }
 
 func large(size int, mode peer.Mode) *scenario {
-	title := "whole"
+	name, title := "echo", "whole"
 	if mode == peer.Stream {
-		title = "streamed"
+		name, title = "stream", "streamed"
 	}
 	return &scenario{
-		Name:  fmt.Sprintf("large/%s/%s", short(size), mode),
+		Name:  fmt.Sprintf("large/%s/%s", short(size), name),
 		Title: fmt.Sprintf("Large messages: %s, %s, one connection", long(size), title),
 		conns: 1, size: size, outstanding: 1, mode: mode, kind: load.Echo,
 	}
@@ -77,6 +102,55 @@ func fanout(members, outstanding int) *scenario {
 	}
 }
 
+// keepalive is how connections spend most of their lives. A shorter interval
+// than usual shows in a short run what pings cost.
+func keepalive(interval time.Duration) *scenario {
+	// Each connection is a descriptor here and one in the server.
+	conns := min(15_000, descriptors()-100)
+	return &scenario{
+		Name:  "keepalive/" + interval.String(),
+		Title: fmt.Sprintf("Keepalive: %d idle connections, pinged after %v", conns, interval),
+		conns: conns, size: 8, ping: interval, mode: peer.Keepalive, kind: load.Keepalive,
+	}
+}
+
+// takeover says what of permessage-deflate a mode is about.
+func takeover(mode peer.Mode) (load.Deflate, string) {
+	if mode == peer.DeflateTakeover {
+		return load.Takeover, "with context takeover"
+	}
+	return load.NoTakeover, "without context takeover"
+}
+
+func deflate(size int, mode peer.Mode) *scenario {
+	kind, how := takeover(mode)
+	return &scenario{
+		Name:  fmt.Sprintf("%s/%s", mode, short(size)),
+		Title: fmt.Sprintf("Compressed echo: %s of text, %s, 64 connections", long(size), how),
+		conns: 64, size: size, outstanding: 1, mode: mode, kind: load.Echo, deflate: kind,
+	}
+}
+
+func deflateMemory(conns, echoes int, mode peer.Mode) *scenario {
+	kind, how := takeover(mode)
+	name := "memory-" + string(mode)
+	if echoes > 1 {
+		name += fmt.Sprintf("/x%d", echoes)
+	}
+	return &scenario{
+		Name:  name,
+		Title: fmt.Sprintf("Idle memory with compression: %s, %s, after %s of 1 KiB each", count(conns, "connection"), how, count(echoes, "echo")),
+		conns: conns, size: 1 << 10, mode: mode, kind: load.Idle, deflate: kind, echoes: echoes,
+	}
+}
+
+// fullWindow is enough messages of 1 KiB for every window to be full.
+const fullWindow = 40
+
+// idleTakeover is fewer connections, as there are servers that keep far more of
+// each.
+const idleTakeover = 2000
+
 // idleConns is enough for what one connection holds to stand out from the
 // noise of the process.
 const idleConns = 10_000
@@ -89,19 +163,19 @@ func scenarios() []*scenario {
 		echo(64, 1<<10, 16),
 		{
 			Name:  "writers",
-			Title: fmt.Sprintf("Concurrent writers: %d goroutines write 125 bytes each to one connection", peer.WriterCount),
+			Title: fmt.Sprintf("Concurrent writers: %d goroutines, 125 bytes each, one connection", peer.WriterCount),
 			conns: 1, size: 125, mode: peer.Writers, kind: load.Receive,
 		},
 		fanout(1000, 1), fanout(1000, 8),
 		fanout(10_000, 1), fanout(10_000, 8),
 	}
 	for _, size := range []int{1 << 20, 16 << 20} {
-		list = append(list, large(size, peer.Echo), large(size, peer.Stream))
+		list = append(list, large(size, peer.Large), large(size, peer.Stream))
 	}
 	return append(list,
 		&scenario{
 			Name:  "fragments",
-			Title: "Fragments: text of 2 KiB in 16 frames with a ping between each two, 64 connections",
+			Title: "Fragments: 2 KiB of text in 16 frames, pings between, 64 connections",
 			conns: 64, size: 2 << 10, frames: 16, outstanding: 1, mode: peer.Echo, kind: load.Fragments,
 		},
 		&scenario{
@@ -109,18 +183,27 @@ func scenarios() []*scenario {
 			conns: 32, mode: peer.Upgrade, kind: load.Upgrade,
 		},
 		&scenario{
-			Name: "memory", Title: fmt.Sprintf("Idle memory: resident bytes for each of %d connections after one echo", idleConns),
+			Name: "memory", Title: fmt.Sprintf("Idle memory: %d connections after one echo each", idleConns),
 			conns: idleConns, size: 125, mode: peer.Echo, kind: load.Idle,
 		},
+		deflate(1<<10, peer.Deflate), deflate(1<<10, peer.DeflateTakeover),
+		deflate(16<<10, peer.Deflate), deflate(16<<10, peer.DeflateTakeover),
+		deflateMemory(idleConns, 1, peer.Deflate), deflateMemory(idleTakeover, 1, peer.DeflateTakeover),
+		keepalive(3*time.Second),
 		&scenario{
 			Name: "tls", Title: "TLS echo: 64 connections, 1 KiB, 1 outstanding",
 			conns: 64, size: 1 << 10, outstanding: 1, mode: peer.Echo, kind: load.Echo, tls: true,
 		})
 }
 
-// matrix is every echo.
+// matrix is every echo, also with compression, and keepalive as it is by default.
 func matrix() []*scenario {
-	var list []*scenario
+	list := []*scenario{keepalive(30 * time.Second), deflateMemory(idleTakeover, fullWindow, peer.DeflateTakeover)}
+	for _, mode := range []peer.Mode{peer.Deflate, peer.DeflateTakeover} {
+		for _, size := range []int{256, 4 << 10, 8 << 10, 64 << 10} {
+			list = append(list, deflate(size, mode))
+		}
+	}
 	for _, conns := range []int{1, 100, 1000} {
 		for _, size := range []int{16, 125, 1 << 10, 16 << 10} {
 			for _, outstanding := range []int{1, 16} {
@@ -154,6 +237,9 @@ func long(size int) string {
 func count(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
+	}
+	if strings.HasSuffix(what, "o") {
+		what += "e"
 	}
 	return fmt.Sprintf("%d %ss", n, what)
 }

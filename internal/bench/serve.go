@@ -14,8 +14,10 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"os"
 	"runtime"
 	"runtime/debug"
+	"runtime/pprof"
 	"time"
 
 	"github.com/sockeye-ws/websocket/internal/bench/peer"
@@ -37,6 +39,7 @@ const (
 
 type status struct {
 	CPU     time.Duration // user and system time of the process so far
+	Allocs  uint64        // objects that it has allocated so far
 	Members int64         // connections that a fan-out reaches
 	RSS     int64         // resident bytes, for askMemory
 }
@@ -45,7 +48,9 @@ type status struct {
 func serve(args []string, in io.Reader, out io.Writer) error {
 	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
 	addr := flags.String("addr", "127.0.0.1:0", "address to listen on; a loopback one")
-	mode := flags.String("mode", string(peer.Echo), "what to do: echo, stream, writers, fanout or upgrade")
+	mode := flags.String("mode", string(peer.Echo), "what to do: echo, stream, large, writers, fanout, upgrade, keepalive, deflate or deflate-takeover")
+	ping := flags.Duration("ping", 30*time.Second, "silence before a ping, of the servers that do so by themselves")
+	profile := flags.String("cpuprofile", "", "file for a profile of all that the server does")
 	secure := flags.Bool("tls", false, "use TLS")
 	if len(args) == 0 {
 		return errors.New("serve: which server?")
@@ -54,7 +59,7 @@ func serve(args []string, in io.Reader, out io.Writer) error {
 		return err
 	}
 	s := peer.ByName(args[0])
-	if s == nil {
+	if s == nil || s.Command != nil {
 		return fmt.Errorf("serve: there is no server %q", args[0])
 	}
 	tcp, err := net.ResolveTCPAddr("tcp4", *addr)
@@ -67,6 +72,17 @@ func serve(args []string, in io.Reader, out io.Writer) error {
 	var ln net.Listener
 	if ln, err = net.ListenTCP("tcp4", tcp); err != nil {
 		return err
+	}
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
 	}
 	h := hello{Addr: ln.Addr().String()}
 	if *secure {
@@ -81,7 +97,7 @@ func serve(args []string, in io.Reader, out io.Writer) error {
 	}
 	var stats peer.Stats
 	failed := make(chan error, 2)
-	go func() { failed <- s.Serve(ln, peer.Mode(*mode), &stats) }()
+	go func() { failed <- s.Serve(ln, peer.Mode(*mode), *ping, &stats) }()
 	go func() { failed <- answer(in, out, &stats) }()
 	return <-failed
 }
@@ -102,6 +118,9 @@ func answer(in io.Reader, out io.Writer, stats *peer.Stats) error {
 				return err
 			}
 		}
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		st.Allocs = m.Mallocs
 		var err error
 		if st.CPU, err = processTime(); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -19,8 +20,9 @@ type decoder struct {
 	off      int  // how much of it has come
 	pongs    int  // how many pongs have come
 	control  [125]byte
-	controls int    // bytes in control
-	seq      uint64 // the number of the message awaited
+	controls int       // bytes in control
+	seq      uint64    // the number of the message awaited
+	z        *inflater // compression was agreed on
 }
 
 var errClosed = errors.New("the server has closed the connection")
@@ -66,12 +68,25 @@ func (d *decoder) feed(p []byte, m *message) (int, error) {
 func (d *decoder) feedRaw(p []byte, m *message) (int, error) {
 	done := 0
 	for len(p) > 0 {
-		n := min(len(p), len(m.want)-d.off)
-		if !m.matches(d.off, p[:n], d.seq) {
+		size := len(m.want)
+		if d.z != nil {
+			size = len(d.z.sent(d.seq))
+		}
+		n := min(len(p), size-d.off)
+		same := false
+		if d.z != nil {
+			same = bytes.Equal(p[:n], d.z.sent(d.seq)[d.off:d.off+n])
+		} else {
+			same = m.matches(d.off, p[:n], d.seq)
+		}
+		if !same {
 			return done, d.wrong("the bytes differ")
 		}
 		p = p[n:]
-		if d.off += n; d.off == len(m.want) {
+		if d.off += n; d.off == size {
+			if d.z != nil {
+				d.z.echoed(d.seq)
+			}
 			done++
 			d.seq++
 			d.off = 0
@@ -123,8 +138,12 @@ func (d *decoder) header(p []byte) (int, error) {
 // begin judges the frame's first byte.
 func (d *decoder) begin() error {
 	op := d.first &^ finBit
+	if first := op &^ rsv1Bit; d.z != nil && (first == opText || first == opBinary) {
+		d.z.begin(d.first)
+		op = first
+	}
 	switch {
-	case op >= 8 && d.left > 125:
+	case op >= opClose && op <= 0xf && d.left > 125:
 		return d.wrong("a control frame of %d bytes", d.left)
 	case (op == opClose || op == opPong || op == opPing) && d.first&finBit != 0:
 	case op == opContinuation && d.inText:
@@ -140,7 +159,11 @@ func (d *decoder) payload(p []byte, m *message) error {
 		d.controls += copy(d.control[d.controls:], p)
 		return nil
 	}
-	if !m.matches(d.off, p, d.seq) {
+	if d.z != nil {
+		if err := d.z.payload(d.seq, d.off, p); err != nil {
+			return d.wrong("%w", err)
+		}
+	} else if !m.matches(d.off, p, d.seq) {
 		return d.wrong("the payload differs")
 	}
 	d.off += len(p)
@@ -164,13 +187,20 @@ func (d *decoder) endFrame(m *message) (bool, error) {
 		}
 		return false, d.wrong("a pong %q", d.control[:d.controls])
 	default:
+		if d.z != nil {
+			op &^= rsv1Bit // begin has judged it
+		}
 		if op != opContinuation && op != m.op {
 			return false, d.wrong("the type has changed to %#x", op)
 		}
 		if d.inText = d.first&finBit == 0; d.inText {
 			return false, nil
 		}
-		if d.off != len(m.want) {
+		if d.z != nil {
+			if err := d.z.end(d.seq, d.off); err != nil {
+				return false, d.wrong("%w", err)
+			}
+		} else if d.off != len(m.want) {
 			return false, d.wrong("it ends after %d bytes", d.off)
 		}
 		d.whole = true

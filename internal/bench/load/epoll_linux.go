@@ -27,6 +27,7 @@ type engine struct {
 	scratch []byte
 	opened  int
 	replied int
+	done    int64 // messages that have come back, handshakes in an Upgrade
 
 	measuring bool
 	began     time.Duration // the window, since start
@@ -83,7 +84,7 @@ func runEpoll(ctx context.Context, o Options, m *message) (*Result, error) {
 	}
 	e.addr = &syscall.SockaddrInet4{Port: int(number), Addr: [4]byte(ip)}
 	if !o.Raw || o.Kind == Upgrade {
-		e.hello = handshakeRequest(o.Addr)
+		e.hello = handshakeRequest(o.Addr, o.Deflate)
 	}
 	if e.ep, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
@@ -115,6 +116,7 @@ func (e *engine) run() error {
 		return err
 	}
 	switch e.o.Kind {
+	case Keepalive:
 	case Idle:
 		for _, c := range e.conns {
 			if err := e.send(c, 1); err != nil {
@@ -124,7 +126,7 @@ func (e *engine) run() error {
 		if err := e.until(func() bool { return e.replied == len(e.conns) }); err != nil {
 			return err
 		}
-		e.res.Messages = int64(e.replied)
+		e.res.Messages = e.done
 		return e.o.Opened()
 	case Fanout:
 		if err := e.o.Opened(); err != nil {
@@ -164,21 +166,52 @@ func (e *engine) openAll() error {
 
 // window lets the traffic run, unmeasured and then measured.
 func (e *engine) window() error {
-	warm := e.now() + e.o.Warm
-	if err := e.until(func() bool { return e.now() >= warm }); err != nil {
+	over := e.edge(e.now() + e.o.Warm)
+	warm := int64(warmMessages * e.o.Conns)
+	if e.o.Kind == Keepalive {
+		warm = int64(e.o.Conns) // about a ping each
+	}
+	if err := e.until(func() bool { return over() && e.done >= warm }); err != nil {
 		return err
 	}
 	if err := e.o.Begin(); err != nil {
 		return err
 	}
+	received, plain := e.volume()
 	e.began, e.measuring = e.now(), true
-	end := e.began + e.o.Time
+	over = e.edge(e.began + e.o.Time)
 	// However slow the server, the window sees one message.
-	if err := e.until(func() bool { return e.now() >= end && e.res.Messages > 0 }); err != nil {
+	if err := e.until(func() bool { return over() && e.res.Messages > 0 }); err != nil {
 		return err
 	}
 	e.res.Elapsed = e.now() - e.began
+	e.res.Received, e.res.Plain = e.volume()
+	e.res.Received -= received
+	e.res.Plain -= plain
 	return e.o.End()
+}
+
+// volume is how much payload has come, and what it stands for, with compression.
+func (e *engine) volume() (received, plain int64) {
+	for _, c := range e.conns {
+		if z := c.dec.z; z != nil {
+			received += z.received
+			plain += z.plain
+		}
+	}
+	return received, plain
+}
+
+// edge returns a func that says whether the time at has come. If there is one
+// message at a time it also waits for the end of one: large ones are few, and a
+// part of one would be wrongly counted.
+func (e *engine) edge(at time.Duration) func() bool {
+	seen := e.done
+	return func() bool {
+		whole := e.done > seen || e.o.Conns*e.o.Outstanding > 1 || e.o.Kind == Receive
+		seen = e.done
+		return whole && e.now() >= at
+	}
 }
 
 func (e *engine) now() time.Duration { return time.Since(e.start) }
@@ -278,6 +311,9 @@ func (e *engine) connected(c *conn) error {
 		return os.NewSyscallError("connect", err)
 	}
 	if e.hello == nil {
+		if e.m.pool != nil {
+			c.dec.z = newInflater(e.m.pool, int(c.index), e.o.Conns, agreement{})
+		}
 		c.state = open
 		e.opened++
 		return e.flush(c)
@@ -290,15 +326,21 @@ func (e *engine) connected(c *conn) error {
 func (e *engine) received(c *conn, p []byte) error {
 	if c.state == shaking {
 		c.head = append(c.head, p...)
-		n, err := checkResponse(c.head)
+		n, a, err := checkResponse(c.head, e.o.Deflate)
 		if n == 0 {
 			return err
 		}
 		if e.o.Kind == Upgrade {
 			return e.upgraded(c)
 		}
+		if e.m.pool != nil {
+			c.dec.z = newInflater(e.m.pool, int(c.index), e.o.Conns, a)
+		}
 		p, c.head, c.state = c.head[n:], nil, open
 		e.opened++
+	}
+	if e.o.Kind == Keepalive {
+		return e.pinged(c, p)
 	}
 	n, err := c.dec.feed(p, e.m)
 	if err != nil || n == 0 {
@@ -307,8 +349,31 @@ func (e *engine) received(c *conn, p []byte) error {
 	return e.answered(c, n)
 }
 
+// pinged answers the pings that p completes.
+func (e *engine) pinged(c *conn, p []byte) error {
+	if len(c.head) > 0 {
+		p = append(c.head, p...)
+	}
+	for ; len(p) >= pingSize; p = p[pingSize:] {
+		pong, err := answerPing(p[:pingSize], e.m.key)
+		if err != nil {
+			return err
+		}
+		if _, err := write(c.fd, pong[:]); err != nil {
+			return err
+		}
+		e.done++
+		if e.measuring {
+			e.res.Messages++
+		}
+	}
+	c.head = append(c.head[:0], p...)
+	return nil
+}
+
 // upgraded counts the handshake and begins the next.
 func (e *engine) upgraded(c *conn) error {
+	e.done++
 	if e.measuring {
 		e.res.Messages++
 		if c.dialed >= e.began {
@@ -322,6 +387,7 @@ func (e *engine) upgraded(c *conn) error {
 
 // answered is called when the last n messages awaited on c have come.
 func (e *engine) answered(c *conn, n int) error {
+	e.done += int64(n)
 	if e.measuring {
 		e.res.Messages += int64(n)
 	}
@@ -329,7 +395,10 @@ func (e *engine) answered(c *conn, n int) error {
 	case Receive:
 		return nil
 	case Idle:
-		e.replied += n
+		if c.dec.seq < uint64(e.o.Echoes) {
+			return e.send(c, 1)
+		}
+		e.replied++
 		return nil
 	case Fanout:
 		return e.fannedOut(c, n)
@@ -381,13 +450,16 @@ func (e *engine) publish(n int) error {
 func (e *engine) send(c *conn, n int) error {
 	now := e.now()
 	b := e.scratch[:0]
-	shared := len(e.m.out) > maxNumbered && n == 1
+	shared := len(e.m.out) > maxNumbered && n == 1 && e.m.pool == nil
 	if shared {
 		b = e.m.out
 	}
 	for range n {
 		c.sent[c.next%uint64(len(c.sent))] = now
-		if !shared {
+		switch {
+		case c.dec.z != nil:
+			b = append(b, c.dec.z.sent(c.next)...)
+		case !shared:
 			b = e.m.appendTo(b, c.next)
 		}
 		c.next++

@@ -7,6 +7,7 @@ package load
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"time"
 
 	"github.com/sockeye-ws/websocket/internal/bench/hist"
@@ -21,8 +22,13 @@ const (
 	Receive               // one message starts an endless stream of copies
 	Fanout                // what the first connection sends comes on all
 	Upgrade               // connections are opened and dropped
-	Idle                  // one echo each, then nothing
+	Idle                  // one echo each or a few, then nothing
+	Keepalive             // pings of the server are answered
 )
+
+// warmMessages is how many messages each connection has had back before the
+// window, however long that takes: for the first large ones buffers grow.
+const warmMessages = 3
 
 // Options say what to measure.
 type Options struct {
@@ -33,6 +39,8 @@ type Options struct {
 	Frames      int // of a message, for Fragments
 	Outstanding int
 	Raw         bool          // the server knows no WebSocket
+	Deflate     Deflate       // of Echo and Idle
+	Echoes      int           // of each connection, for Idle; 0: one
 	Cert        []byte        // the server's certificate: use TLS
 	Warm, Time  time.Duration // before and in the measured window
 
@@ -49,6 +57,10 @@ type Result struct {
 	Messages int64
 	Elapsed  time.Duration
 	Latency  hist.Histogram // empty where there is nothing to measure
+
+	// With Deflate, the payload of what has come back, and what it stands
+	// for.
+	Received, Plain int64
 }
 
 // Run measures. It returns an error as soon as anything is not as it should
@@ -63,6 +75,16 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	case Receive:
 		// The server repeats the first message.
 		m.outSeq, m.wantSeq = -1, -1
+	}
+	if o.Deflate != NoDeflate {
+		if o.Kind != Echo && o.Kind != Idle {
+			return nil, errors.New("only echoes are measured with compression")
+		}
+		var err error
+		if m.pool, err = newPool(o.Size, key, o.Deflate); err != nil {
+			return nil, err
+		}
+		m.op = opText
 	}
 	o.Outstanding = max(o.Outstanding, 1)
 	if o.Cert != nil {

@@ -2,6 +2,7 @@ package load
 
 import (
 	"bytes"
+	"encoding/binary"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -169,10 +170,10 @@ func TestWrongAnswers(t *testing.T) {
 func TestHandshakeResponse(t *testing.T) {
 	const good = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 		"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
-	if n, err := checkResponse([]byte(good + "\x81\x00")); n != len(good) || err != nil {
+	if n, _, err := checkResponse([]byte(good+"\x81\x00"), NoDeflate); n != len(good) || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
-	if n, err := checkResponse([]byte(good[:len(good)-1])); n != 0 || err != nil {
+	if n, _, err := checkResponse([]byte(good[:len(good)-1]), NoDeflate); n != 0 || err != nil {
 		t.Errorf("an incomplete response: %d, %v", n, err)
 	}
 	for _, bad := range []string{
@@ -180,8 +181,21 @@ func TestHandshakeResponse(t *testing.T) {
 		strings.Replace(good, "s3p", "s3q", 1),
 		strings.Repeat("x", maxResponse+1),
 	} {
-		if n, err := checkResponse([]byte(bad)); n != 0 || err == nil {
+		if n, _, err := checkResponse([]byte(bad), NoDeflate); n != 0 || err == nil {
 			t.Errorf("%.40q is accepted", bad)
+		}
+	}
+}
+
+func TestAnswerPing(t *testing.T) {
+	pong, err := answerPing([]byte("\x89\x08abcdefgh"), binary.LittleEndian.Uint64(append(testKey[:], testKey[:]...)))
+	want := appendFrame(nil, finBit|opPong, testKey, []byte("abcdefgh"))
+	if err != nil || !bytes.Equal(pong[:], want) {
+		t.Errorf("% x, %v, want % x", pong, err, want)
+	}
+	for _, bad := range []string{"\x8a\x08abcdefgh", "\x89\x07abcdefgh"} {
+		if _, err := answerPing([]byte(bad), 0); err == nil {
+			t.Errorf("%q is answered", bad)
 		}
 	}
 }

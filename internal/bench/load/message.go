@@ -3,6 +3,7 @@ package load
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"unicode/utf8"
 )
 
@@ -31,6 +32,8 @@ type message struct {
 	op      byte
 	pongs   int  // pongs expected before the message is complete
 	raw     bool // no frames come back, only want
+
+	pool *pool // with compression, the messages in place of this one
 }
 
 // maxNumbered is up to which size messages carry a sequence number, so that a
@@ -151,4 +154,18 @@ func appendFrame(b []byte, first byte, key [4]byte, payload []byte) []byte {
 		b[at+i] ^= key[i%4]
 	}
 	return b
+}
+
+// pingSize is that of the pings of all servers: with eight bytes of payload.
+const pingSize = 2 + 8
+
+// answerPing returns the pong for a ping.
+func answerPing(ping []byte, mask uint64) (pong [4 + pingSize]byte, err error) {
+	if ping[0] != finBit|opPing || ping[1] != pingSize-2 {
+		return pong, fmt.Errorf("% x is no ping", ping)
+	}
+	pong[0], pong[1] = finBit|opPong, maskBit|(pingSize-2)
+	binary.LittleEndian.PutUint32(pong[2:], uint32(mask))
+	binary.LittleEndian.PutUint64(pong[6:], binary.LittleEndian.Uint64(ping[2:])^mask)
+	return pong, nil
 }

@@ -17,8 +17,8 @@ import (
 // runTLS keeps a goroutine for each connection. Records cannot be taken from
 // crypto/tls without blocking, and this, too, costs every server the same.
 func runTLS(ctx context.Context, o Options, m *message) (*Result, error) {
-	if o.Kind != Echo {
-		return nil, errors.New("only echoes are measured over TLS")
+	if o.Kind != Echo || o.Deflate != NoDeflate {
+		return nil, errors.New("only echoes without compression are measured over TLS")
 	}
 	cert, err := x509.ParseCertificate(o.Cert)
 	if err != nil {
@@ -137,7 +137,7 @@ func (c *tlsConn) open(ctx context.Context, g *tlsGroup) (err error) {
 	if g.o.Raw {
 		return nil
 	}
-	if _, err = c.net.Write(handshakeRequest(g.o.Addr)); err != nil {
+	if _, err = c.net.Write(handshakeRequest(g.o.Addr, NoDeflate)); err != nil {
 		return err
 	}
 	head := make([]byte, 0, maxResponse)
@@ -147,7 +147,7 @@ func (c *tlsConn) open(ctx context.Context, g *tlsGroup) (err error) {
 			return err
 		}
 		head = head[:len(head)+n]
-		if n, err = checkResponse(head); n > 0 || err != nil {
+		if n, _, err = checkResponse(head, NoDeflate); n > 0 || err != nil {
 			return err
 		}
 	}

@@ -12,10 +12,17 @@ var coderServer = &Server{
 	Name:     "coder",
 	Module:   "github.com/coder/websocket",
 	Page:     "https://pkg.go.dev/github.com/coder/websocket#Conn",
-	Settings: "Accept without options, the connection stays in its HTTP handler; Reader into a kept buffer, Write; SetReadLimit 32 MiB; fan-out by a channel for each connection; does not check UTF-8",
+	Settings: "Accept without options but for compression, the connection stays in its HTTP handler; Reader into a kept buffer, Write; SetReadLimit 32 MiB; fan-out by a channel for each connection; does not check UTF-8; compression by CompressionContextTakeover or CompressionNoContextTakeover",
 	serve: func(ln net.Listener, w *work) error {
+		var o *websocket.AcceptOptions
+		switch w.mode {
+		case Deflate:
+			o = &websocket.AcceptOptions{CompressionMode: websocket.CompressionNoContextTakeover, CompressionThreshold: 1}
+		case DeflateTakeover:
+			o = &websocket.AcceptOptions{CompressionMode: websocket.CompressionContextTakeover, CompressionThreshold: 1}
+		}
 		return httpServer(ln, func(rw http.ResponseWriter, r *http.Request) {
-			c, err := websocket.Accept(rw, r, nil)
+			c, err := websocket.Accept(rw, r, o)
 			if err != nil {
 				return
 			}

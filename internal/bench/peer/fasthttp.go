@@ -15,7 +15,8 @@ var fasthttpServer = &Server{
 	Name:     "fasthttp",
 	Module:   "github.com/fasthttp/websocket",
 	Page:     "https://pkg.go.dev/github.com/fasthttp/websocket#FastHTTPUpgrader",
-	Settings: "FastHTTPUpgrader with WriteBufferPool on fasthttp.Server; otherwise as gorilla, of which it is a fork",
+	Settings: "FastHTTPUpgrader with WriteBufferPool on fasthttp.Server; otherwise as gorilla, of which it is a fork, with klauspost/compress",
+	Lacks:    map[Mode]string{DeflateTakeover: "it has no context takeover"},
 	serve: func(ln net.Listener, w *work) error {
 		err := newFasthttp(w).Serve(ln)
 		if errors.Is(err, net.ErrClosed) {
@@ -26,7 +27,7 @@ var fasthttpServer = &Server{
 }
 
 func newFasthttp(w *work) *fasthttp.Server {
-	u := websocket.FastHTTPUpgrader{WriteBufferPool: new(sync.Pool)}
+	u := websocket.FastHTTPUpgrader{WriteBufferPool: new(sync.Pool), EnableCompression: w.mode.deflates()}
 	return &fasthttp.Server{
 		Logger: log.New(io.Discard, "", 0),
 		Handler: func(ctx *fasthttp.RequestCtx) {

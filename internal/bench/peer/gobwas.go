@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,10 +20,15 @@ var gobwasServer = &Server{
 	Name:     "gobwas",
 	Module:   gobwasModule,
 	Page:     "https://github.com/gobwas/ws#usage",
-	Settings: "zero-copy Upgrade on the TCP connection, a goroutine each; wsutil.ReadClientData and WriteServerMessage on the bare connection, wsutil.Reader and Writer to stream; a mutex for many writers; fan-out of compiled frames by a channel for each connection; SetMaxMessageSize 32 MiB",
+	Settings: "zero-copy Upgrade on the TCP connection, a goroutine each; wsutil.ReadClientData and WriteServerMessage on the bare connection, wsutil.Reader and Writer to stream; a mutex for many writers; fan-out of compiled frames by a channel for each connection; SetMaxMessageSize 32 MiB; compression by wsflate with compress/flate at level 1, its Writers and Readers from pools, otherwise as its example: frame by frame, without takeover",
+	Lacks:    map[Mode]string{DeflateTakeover: "its helpers and its example know of none"},
 	serve: func(ln net.Listener, w *work) error {
 		wsutil.SetMaxMessageSize(readLimit)
 		return acceptLoop(ln, func(nc net.Conn) {
+			if w.mode == Deflate {
+				_ = gobwasDeflate(nc)
+				return
+			}
 			if _, err := ws.Upgrade(nc); err == nil {
 				w.run(&gobwasConn{queue: newQueue[[]byte](), c: nc})
 			}
@@ -35,11 +41,33 @@ var gobwasLowServer = &Server{
 	Module:   gobwasModule,
 	Page:     "https://pkg.go.dev/github.com/gobwas/ws#hdr-Overview_",
 	Settings: "the same upgrade; ReadHeaderBuffer, Cipher and WriteHeaderBuffer on bufio of 4 KiB each way, flushed by hand once all input is consumed; frames go back as they come; writers flush when no other waits; neither the order of frames nor UTF-8 nor limits are checked",
+	Lacks:    map[Mode]string{Deflate: "as gobwas", DeflateTakeover: "as gobwas"},
 	serve: func(ln net.Listener, w *work) error {
 		return acceptLoop(ln, func(nc net.Conn) {
 			if _, err := ws.Upgrade(nc); err == nil {
 				w.run(newGobwasLow(nc))
 			}
+		})
+	},
+}
+
+// gobwasHTTPServer is the library beside those that are mounted on net/http.
+var gobwasHTTPServer = &Server{
+	Name:     "gobwas-http",
+	Module:   gobwasModule,
+	Page:     "https://github.com/gobwas/ws#usage",
+	Settings: "UpgradeHTTP on net/http, then as gobwas; takes part in upgrades only",
+	Only:     []Mode{Upgrade},
+	serve: func(ln net.Listener, w *work) error {
+		return httpServer(ln, func(rw http.ResponseWriter, r *http.Request) {
+			nc, _, _, err := ws.UpgradeHTTP(r, rw)
+			if err != nil {
+				return
+			}
+			go func() {
+				defer nc.Close()
+				w.run(&gobwasConn{queue: newQueue[[]byte](), c: nc})
+			}()
 		})
 	},
 }

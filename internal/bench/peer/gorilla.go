@@ -13,9 +13,10 @@ var gorillaServer = &Server{
 	Name:     "gorilla",
 	Module:   "github.com/gorilla/websocket",
 	Page:     "https://pkg.go.dev/github.com/gorilla/websocket#hdr-Buffers",
-	Settings: "net/http's buffers, WriteBufferPool, a goroutine for each connection; NextReader into a kept buffer, WriteMessage; a mutex for many writers; fan-out by PreparedMessage and a channel for each connection; does not check UTF-8",
+	Settings: "net/http's buffers, WriteBufferPool, a goroutine for each connection; NextReader into a kept buffer, WriteMessage; a mutex for many writers; fan-out by PreparedMessage and a channel for each connection; does not check UTF-8; compression by EnableCompression, without takeover",
+	Lacks:    map[Mode]string{DeflateTakeover: "it has no context takeover"},
 	serve: func(ln net.Listener, w *work) error {
-		u := websocket.Upgrader{WriteBufferPool: new(sync.Pool)}
+		u := websocket.Upgrader{WriteBufferPool: new(sync.Pool), EnableCompression: w.mode.deflates()}
 		return httpServer(ln, func(rw http.ResponseWriter, r *http.Request) {
 			c, err := u.Upgrade(rw, r, nil)
 			if err != nil {

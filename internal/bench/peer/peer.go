@@ -10,7 +10,9 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"slices"
 	"sync/atomic"
+	"time"
 )
 
 // A Mode is what a server does with its connections.
@@ -21,8 +23,20 @@ const (
 	Stream  Mode = "stream"  // sends every message back while it comes
 	Writers Mode = "writers" // has many goroutines repeat the first message, for ever
 	Fanout  Mode = "fanout"  // sends every message to all connections
+	Large   Mode = "large"   // like Echo, but the raw server, too, copies through copySize
 	Upgrade Mode = "upgrade" // like Echo, but the raw server, too, answers a handshake
+	// Keepalive is like Echo with pings of the server in between.
+	Keepalive Mode = "keepalive"
+	// Deflate and DeflateTakeover are like Echo with permessage-deflate for
+	// whoever offers it, without and with context takeover in both directions.
+	Deflate         Mode = "deflate"
+	DeflateTakeover Mode = "deflate-takeover"
 )
+
+// deflates reports whether mode is one of those with compression. Thresholds
+// below which messages are not compressed are set to 1 byte in them: so what is
+// measured of small messages is compression, and not who leaves it.
+func (m Mode) deflates() bool { return m == Deflate || m == DeflateTakeover }
 
 // WriterCount is how many goroutines write in mode Writers.
 const WriterCount = 64
@@ -40,15 +54,21 @@ type Server struct {
 	Page     string // where its use is documented
 	Settings string // and what of it applies here
 	Raw      bool   // it does not speak WebSocket
+	Only     []Mode // what it is there for; nil: everything
 	Lacks    map[Mode]string
-	Splits   string // why it fails on fragmented messages; "": it does not
+	Splits   string   // why it fails on fragmented messages; "": it does not
+	Plain    string   // why it cannot take a TLS listener; "": it can
+	Pings    bool     // it does so by itself
+	Sockets  bool     // it drives the sockets itself and can do without none
+	Command  []string // what to start, from the benchmark's directory; nil: it is in this program
 
 	serve func(net.Listener, *work) error
 }
 
-// Serve serves the connections of ln in the given mode, until ln is closed.
-func (s *Server) Serve(ln net.Listener, mode Mode, stats *Stats) error {
-	return s.serve(ln, &work{mode: mode, stats: stats})
+// Serve serves the connections of ln in the given mode, until ln is closed. In
+// mode Keepalive one is pinged when nothing has come for the time of ping.
+func (s *Server) Serve(ln net.Listener, mode Mode, ping time.Duration, stats *Stats) error {
+	return s.serve(ln, &work{mode: mode, ping: ping, stats: stats})
 }
 
 // Stats is what a server tells about itself.
@@ -56,12 +76,17 @@ type Stats struct {
 	Members atomic.Int64 // connections that a fan-out reaches
 }
 
-// All are the servers, the library itself and the raw echo first.
-var All = []*Server{sockeyeServer, rawServer, gorillaServer, coderServer, gwsServer, gobwasServer, gobwasLowServer, xnetServer, fasthttpServer}
+// All are the servers. The library itself comes first, then those that do no
+// more than they must: bytes on a socket, and a handshake on net/http.
+var All = []*Server{sockeyeServer, rawServer, hijackServer, sockeyeEventsServer, sockeyeWideServer, sockeyeBetterServer, gorillaServer, coderServer, gwsServer, gobwasServer, gobwasLowServer, gobwasHTTPServer, xnetServer, fasthttpServer, nbioServer}
+
+// Optional are those that need more than this module and are run when asked for
+// only.
+var Optional = []*Server{uwsServer}
 
 // ByName returns the server of that name, or nil.
 func ByName(name string) *Server {
-	for _, s := range All {
+	for _, s := range slices.Concat(All, Optional) {
 		if s.Name == name {
 			return s
 		}
@@ -82,6 +107,7 @@ type conn interface {
 // work is what a server does with its connections.
 type work struct {
 	mode  Mode
+	ping  time.Duration // of silence, before a ping
 	stats *Stats
 	group group
 	bench func(conn) // in place of mode, for micro-benchmarks
@@ -94,7 +120,7 @@ func (w *work) run(c conn) {
 		return
 	}
 	switch w.mode {
-	case Echo, Upgrade:
+	case Echo, Large, Upgrade, Keepalive, Deflate, DeflateTakeover:
 		_ = c.Echo()
 	case Stream:
 		_ = c.Stream()

@@ -9,11 +9,18 @@ import (
 var rawServer = &Server{
 	Name:     "raw",
 	Page:     "https://pkg.go.dev/net#Conn",
-	Settings: "no WebSocket: bytes are echoed, repeated or spread as they come, through one buffer of 4 KiB and a goroutine for each connection; a handshake, where one is measured, gets a constant answer",
+	Settings: "no WebSocket: bytes are echoed, repeated or spread as they come, through one buffer of 4 KiB, or 32 KiB for large messages, and a goroutine for each connection; a handshake, where one is measured, gets a constant answer; pings are bare calls on descriptors and an epoll of its own",
 	Raw:      true,
+	Pings:    true,
 	serve: func(ln net.Listener, w *work) error {
+		if w.mode == Keepalive {
+			return rawPings(ln, w.ping)
+		}
 		return acceptLoop(ln, func(nc net.Conn) {
-			c := &rawConn{c: nc}
+			c := &rawConn{c: nc, buf: make([]byte, rawBuffer)}
+			if w.mode == Large || w.mode == Stream {
+				c.buf = make([]byte, copySize)
+			}
 			if w.mode == Upgrade && c.upgrade() != nil {
 				return
 			}
@@ -26,12 +33,12 @@ const rawBuffer = 4 << 10
 
 type rawConn struct {
 	c   net.Conn
-	buf [rawBuffer]byte
+	buf []byte
 }
 
 func (c *rawConn) Echo() error {
 	for {
-		n, err := c.c.Read(c.buf[:])
+		n, err := c.c.Read(c.buf)
 		if err != nil {
 			return err
 		}
@@ -44,7 +51,7 @@ func (c *rawConn) Echo() error {
 func (c *rawConn) Stream() error { return c.Echo() }
 
 func (c *rawConn) Receive([]byte) ([]byte, error) {
-	n, err := c.c.Read(c.buf[:])
+	n, err := c.c.Read(c.buf)
 	return c.buf[:n], err
 }
 

@@ -10,20 +10,61 @@ var sockeyeServer = &Server{
 	Name:     "sockeye",
 	Module:   "github.com/sockeye-ws/websocket",
 	Page:     "the package comment",
-	Settings: "Upgrader on net/http; ReadAppend and Write, Reader and Writer; ReadLimit 32 MiB",
+	Pings:    true,
+	Settings: "Upgrader on net/http; ReadAppend and Write, Reader and Writer; fan-out by Group; ReadLimit 32 MiB; compression by Config.Compression: windows of 4 KiB with takeover, which are the default, and without",
+	serve:    func(ln net.Listener, w *work) error { return serveSockeye(ln, w, websocket.Compression{}) },
+}
+
+// sockeyeWideServer is the same library with the windows that most others have.
+var sockeyeWideServer = &Server{
+	Name:     "sockeye-32K",
+	Module:   sockeyeServer.Module,
+	Page:     "Compression",
+	Pings:    true,
+	Only:     []Mode{Deflate, DeflateTakeover},
+	Settings: "the same with ServerWindowBits and ClientWindowBits 15: windows of 32 KiB; takes part where there is compression only",
 	serve: func(ln net.Listener, w *work) error {
-		u := &websocket.Upgrader{
-			Handler: func(c *websocket.Conn) error {
-				w.run(&sockeyeConn{c})
-				return nil
-			},
-			Config: websocket.Config{ReadLimit: readLimit},
-		}
-		return httpServer(ln, u.ServeHTTP)
+		return serveSockeye(ln, w, websocket.Compression{ServerWindowBits: 15, ClientWindowBits: 15})
 	},
 }
 
-type sockeyeConn struct{ c *websocket.Conn }
+// sockeyeBetterServer is the same library with its better search.
+var sockeyeBetterServer = &Server{
+	Name:     "sockeye-better",
+	Module:   sockeyeServer.Module,
+	Page:     "Compression",
+	Pings:    true,
+	Only:     []Mode{Deflate, DeflateTakeover},
+	Settings: "the same with Better, and windows of 4 KiB; takes part where there is compression only",
+	serve:    func(ln net.Listener, w *work) error { return serveSockeye(ln, w, websocket.Compression{Better: true}) },
+}
+
+func serveSockeye(ln net.Listener, w *work, z websocket.Compression) error {
+	group := new(websocket.Group)
+	u := &websocket.Upgrader{
+		Handler: func(c *websocket.Conn) error {
+			if w.mode == Fanout {
+				group.Add(c)
+			}
+			w.run(&sockeyeConn{c, group})
+			return nil
+		},
+		Config: websocket.Config{ReadLimit: readLimit, PingInterval: w.ping, Compression: sockeyeCompression(w.mode, z)},
+	}
+	return httpServer(ln, u.ServeHTTP)
+}
+
+// sockeyeCompression adds to z what mode is about.
+func sockeyeCompression(mode Mode, z websocket.Compression) websocket.Compression {
+	z.Enable, z.Threshold = mode.deflates(), 1
+	z.ServerNoContextTakeover, z.ClientNoContextTakeover = mode == Deflate, mode == Deflate
+	return z
+}
+
+type sockeyeConn struct {
+	c     *websocket.Conn
+	group *websocket.Group
+}
 
 func (c *sockeyeConn) Echo() error {
 	var buf []byte
@@ -66,5 +107,39 @@ func (c *sockeyeConn) Receive(p []byte) ([]byte, error) {
 
 func (c *sockeyeConn) Send(p []byte) error { return c.c.Write(background, websocket.Binary, p) }
 
-// fan sends p to every member.
-func (c *sockeyeConn) fan(members []sender, p []byte) { each(members, p) }
+// fan sends p to every member, which are those of the group.
+func (c *sockeyeConn) fan(_ []sender, p []byte) {
+	if m, err := websocket.NewPrepared(websocket.Binary, p); err == nil {
+		c.group.Send(m)
+	}
+}
+
+// sockeyeEventsServer is the same library in event mode.
+var sockeyeEventsServer = &Server{
+	Name:     "sockeye-events",
+	Module:   sockeyeServer.Module,
+	Page:     "Conn.Start",
+	Settings: "the same in event mode: Start, Write from Message, ReleaseConns",
+	Pings:    true,
+	Sockets:  true,
+	Lacks:    map[Mode]string{Stream: "messages are told whole", Writers: "as sockeye", Fanout: "as sockeye"},
+	serve: func(ln net.Listener, w *work) error {
+		u := &websocket.Upgrader{
+			Handler: func(c *websocket.Conn) error {
+				c.Start(sockeyeEvents{})
+				return nil
+			},
+			ReleaseConns: true,
+			Config:       websocket.Config{ReadLimit: readLimit, PingInterval: w.ping, Compression: sockeyeCompression(w.mode, websocket.Compression{})},
+		}
+		return httpServer(ln, u.ServeHTTP)
+	},
+}
+
+type sockeyeEvents struct{}
+
+func (sockeyeEvents) Message(c *websocket.Conn, typ websocket.MessageType, p []byte) error {
+	return c.Write(background, typ, p)
+}
+
+func (sockeyeEvents) Closed(*websocket.Conn, error) {}

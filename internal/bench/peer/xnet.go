@@ -12,7 +12,7 @@ var xnetServer = &Server{
 	Module:   "golang.org/x/net",
 	Page:     "https://pkg.go.dev/golang.org/x/net/websocket#Codec",
 	Settings: "Server on net/http without a check of the origin; a Codec that keeps the type, Receive and Send; fan-out by a channel for each connection; does not check UTF-8",
-	Lacks:    map[Mode]string{Stream: "a message is sent in one frame only"},
+	Lacks:    map[Mode]string{Stream: "a message is sent in one frame only", Deflate: "it has no extensions", DeflateTakeover: "it has no extensions"},
 	Splits:   "each fragment is received as a message",
 	serve: func(ln net.Listener, w *work) error {
 		s := websocket.Server{Handler: func(c *websocket.Conn) { w.run(&xnetConn{newQueue[[]byte](), c}) }}
