@@ -472,17 +472,8 @@ func (c *Conn) farewell() {
 // if that is to come, and leaves the transport so that closing it cannot
 // destroy what the peer has not read yet.
 func (c *Conn) linger(e *ending) {
-	// Reading goes on while the queue goes out: a peer that writes before
-	// it reads would otherwise never get to reading it.
-	sent := make(chan struct{})
-	go func() {
-		<-c.out.Drained()
-		c.t.In().Interrupt()
-		close(sent)
-	}()
 	listen := e.awaitPeer && !c.heard
-	heard := c.skim(listen)
-	<-sent
+	heard := c.skimMeanwhile(listen, c.out.Drained())
 	if c.out.Failed() {
 		return
 	}
@@ -497,6 +488,25 @@ func (c *Conn) linger(e *ending) {
 		return
 	}
 	c.drain(half)
+}
+
+// skimMeanwhile skims while the queue goes out: a peer that writes before it
+// reads would otherwise never get to reading it.
+func (c *Conn) skimMeanwhile(listen bool, drained <-chan struct{}) (heard bool) {
+	select {
+	case <-drained: // as most often
+		return listen && c.skipToClose()
+	default:
+	}
+	sent := make(chan struct{})
+	go func() {
+		<-drained
+		c.t.In().Interrupt()
+		close(sent)
+	}()
+	heard = c.skim(listen)
+	<-sent
+	return heard
 }
 
 // skim reads and discards until reading fails or, if it listens for that, the
