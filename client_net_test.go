@@ -55,7 +55,7 @@ func echoServer(t *testing.T, change func(*httptest.Server)) *httptest.Server {
 }
 
 func timeLimit(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -141,7 +141,8 @@ func onSockets(t *testing.T, rule string, size int, f func(t *testing.T, p *conf
 	for name, secure := range map[string]bool{"TCP": false, "TLS": true} {
 		t.Run(name, func(t *testing.T) {
 			conns := make(chan *websocket.Conn, 1)
-			b := loopback(t, &websocket.Upgrader{Handler: func(c *websocket.Conn) error {
+			// A peer that is slow because the machine is has all the time it needs.
+			b := loopback(t, &websocket.Upgrader{Config: websocket.Config{WriteTimeout: time.Minute}, Handler: func(c *websocket.Conn) error {
 				conns <- c
 				return <-readingOn(c)
 			}}, secure, size)

@@ -5,6 +5,7 @@ import (
 	"net"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -34,6 +35,15 @@ func openMany(b *bench, rule string, n int) []*conformance.Peer {
 	}
 	wg.Wait()
 	return peers
+}
+
+// wantJoined waits until n connections are in g: their peers have the 101 before
+// their handlers begin.
+func wantJoined(t *testing.T, g *websocket.Group, n int) {
+	t.Helper()
+	if settled(func() string { return strings.Repeat("x", abs(g.Len()-n)) }) != "" {
+		t.Fatalf("%d connections, want %d", g.Len(), n)
+	}
 }
 
 // While nothing comes, connections have no goroutine: 500 of them have as many
@@ -86,6 +96,18 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
+// spareGoroutines has the runtime make what n goroutines need at once, as it keeps
+// that for ever: how many there happen to be later on does not count then.
+func spareGoroutines(n int) {
+	var all sync.WaitGroup
+	gate := make(chan struct{})
+	for range n {
+		all.Go(func() { <-gate })
+	}
+	close(gate)
+	all.Wait()
+}
+
 // The memory of a parked connection has a bound. The peers' is not counted.
 func TestEventsParkedMemory(t *testing.T) {
 	parkedOnly(t)
@@ -106,6 +128,7 @@ func TestEventsParkedMemory(t *testing.T) {
 			b := loopback(t, u, name == "TLS", 0)
 			defer b.stop()
 			ends := make([]net.Conn, conns)
+			spareGoroutines(3 * conns)
 			none := heap()
 			for i := range ends { // what a peer costs by itself
 				if ends[i], err = net.Dial("tcp", l.Addr().String()); err != nil {
@@ -156,26 +179,24 @@ func TestEventsBusyConnectionKeepsItsGoroutine(t *testing.T) {
 			// It is busy when a few messages have come in a row; a machine
 			// that is slow may need some more.
 			var names []string
+			var last time.Time // when something came
 			for tries := 0; len(names) != 1 && tries < 1000; tries++ {
 				for range 20 {
 					echo()
 				}
-				if names = serving(); len(names) == 1 {
-					<-time.After(10 * time.Millisecond) // no longer than a tick
-					if again := serving(); !slices.Equal(names, again) {
-						names = nil
-					}
-				}
+				last = time.Now()
+				names = servingIn("IO wait") // which one that parks never is
 			}
 			var slowest time.Duration
-			for range 200 {
-				start := time.Now()
+			for range 201 {
 				echo()
-				slowest = max(slowest, time.Since(start))
+				slowest = max(slowest, time.Since(last))
+				last = time.Now()
 			}
-			echo() // and the wait for the next begins
+			now := serving()
+			slowest = max(slowest, time.Since(last))
 			// Where a machine takes as long as a tick for one, it is quiet.
-			if now := serving(); slowest < 50*time.Millisecond && (len(names) != 1 || !slices.Equal(names, now)) {
+			if slowest < 50*time.Millisecond && (len(names) != 1 || !slices.Equal(names, now)) {
 				t.Errorf("it is served by %v and then by %v, want one that stays", names, now)
 			}
 			wantServing(t, 0)
@@ -205,6 +226,7 @@ func TestEventsAllWakeAtOnce(t *testing.T) {
 	b := loopback(t, u, false, 0)
 	defer b.stop()
 	peers := openMany(b, "all are answered", conns)
+	wantJoined(t, &g, conns)
 	wantServing(t, 0)
 	resting, calm := heap(), runtime.NumGoroutine()
 

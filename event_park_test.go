@@ -156,7 +156,7 @@ func (e *tape) want(t *testing.T, data ...string) {
 			default:
 				t.Fatalf("closed with %v, want the message %.20q", err, want)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(20 * time.Second):
 			t.Fatalf("the message %.20q is not heard", want)
 		}
 	}
@@ -169,7 +169,7 @@ func (e *tape) wantClosed(t *testing.T, c *Conn, code StatusCode, remote bool) {
 		if err != c.ended() || c.ended().(*CloseError).Code != code || c.ended().(*CloseError).Remote != remote {
 			t.Errorf("closed with %#v, want code %d, remote %v; the methods say %v", err, code, remote, c.ended())
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Fatal("Closed is not called")
 	}
 	if len(e.heard) > 0 {
@@ -182,7 +182,7 @@ func soon(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	again := time.NewTicker(time.Millisecond)
 	defer again.Stop()
-	for end := time.Now().Add(10 * time.Second); !is(); <-again.C {
+	for end := time.Now().Add(20 * time.Second); !is(); <-again.C {
 		if time.Now().After(end) {
 			t.Fatalf("it is not so, and should be: %s", what)
 		}
@@ -203,6 +203,22 @@ func look(t *testing.T, c *Conn, f func()) {
 	c.turn.Give()
 }
 
+// parksAgain waits until a connection that is parked has been woken by f and is
+// parked once more, which may be over before anybody looks.
+func parksAgain(t *testing.T, c *Conn, f func()) {
+	t.Helper()
+	var at time.Duration
+	look(t, c, func() { at = c.parkedAt })
+	f()
+	soon(t, "the connection was woken and is parked again", func() bool {
+		if !c.parked.Load() || !c.turn.Take(turnLook) {
+			return false
+		}
+		defer c.turn.Give()
+		return c.parkedAt != at
+	})
+}
+
 // sealed is one frame of a client.
 func sealed(b0 byte, payload string) []byte {
 	return conformance.MaskedFrame(b0, [4]byte{1, 2, 3, 4}, []byte(payload))
@@ -216,6 +232,8 @@ func TestParkedHoldsNothing(t *testing.T) {
 		e := newTape()
 		c.Start(e)
 		for range 3 {
+			// The peer has the pong before its writer has settled the account.
+			soon(t, "nothing is queued", func() bool { n, _ := c.out.Queued(); return n == 0 })
 			look(t, c, func() {
 				if bare := c.t.NetConn() == nil; bare != (d.kind == overBare) {
 					t.Errorf("parked without a net.Conn: %v", bare)
@@ -453,9 +471,7 @@ func TestParkedTLSRecords(t *testing.T) {
 					untilParked(t, c)
 					v.pass(7)
 				case 2: // so is the head of the first
-					v.pass(3)
-					soon(t, "the goroutine waits", c.lingering.Load)
-					untilParked(t, c)
+					parksAgain(t, c, func() { v.pass(3) })
 					v.pass(n - 3)
 				}
 				if round != 1 {

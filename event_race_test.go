@@ -57,12 +57,17 @@ func (echoEvents) Closed(*websocket.Conn, error) {}
 
 // serving are the goroutines that serve a connection in event mode, as the
 // heads of their stacks: "goroutine 12".
-func serving() (names []string) {
+func serving() []string { return servingIn("") }
+
+// servingIn are those of them that are in this state, as stacks say it.
+func servingIn(state string) (names []string) {
 	buf := make([]byte, 4<<20)
 	for _, stack := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
 		if strings.Contains(stack, "(*Conn).serveEvents(") {
-			name, _, _ := strings.Cut(stack, " [")
-			names = append(names, name)
+			name, rest, _ := strings.Cut(stack, " [")
+			if strings.HasPrefix(rest, state) {
+				names = append(names, name)
+			}
 		}
 	}
 	return names
@@ -190,7 +195,7 @@ func TestEventsStartMeetsPings(t *testing.T) {
 		case <-h.heard:
 		case err := <-h.closed:
 			t.Errorf("closed with %v", err)
-		case <-time.After(10 * time.Second):
+		case <-time.After(20 * time.Second):
 			t.Error("the message is not heard")
 		}
 		c.Close(1000, "")
@@ -333,7 +338,7 @@ func TestEventsDescriptorsAreUsedAgain(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		wantGone(t, u)
+		untilGone(t, u)
 		if o, c := open.Load(), closed.Load(); o != c {
 			t.Errorf("%d connections were opened, %d were told of their end", o, c)
 		}

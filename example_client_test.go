@@ -47,7 +47,11 @@ func dial(url string, header ...string) *exampleClient {
 	}, header...)
 	must(io.WriteString(conn, strings.Join(lines, "\r\n")+"\r\n\r\n"))
 	br := bufio.NewReader(conn)
-	return &exampleClient{conn: conn, br: br, Response: must(http.ReadResponse(br, nil)), hangUp: func() {}}
+	resp := must(http.ReadResponse(br, nil))
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		conn.Close() // nothing follows, and nobody else would
+	}
+	return &exampleClient{conn: conn, br: br, Response: resp, hangUp: func() {}}
 }
 
 // Send sends a text message.

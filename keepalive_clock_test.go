@@ -78,9 +78,14 @@ func running() int {
 }
 
 // clocks is how many of them tick.
-func clocks() int {
+func clocks() (n int) {
 	synctest.Wait()
-	return strings.Count(leftGoroutines(), "wheel.(*Wheel[...]).run(")
+	for stack := range strings.SplitSeq(leftGoroutines(), "\n\n") {
+		if strings.Contains(stack, ", synctest bubble ") && strings.Contains(stack, "wheel.(*Wheel[...]).run(") {
+			n++
+		}
+	}
+	return n
 }
 
 // All connections of an Upgrader share one goroutine, which is there while
@@ -167,7 +172,8 @@ func TestNoTimerOfItsOwn(t *testing.T) {
 // A hasty bench pings after 100 ms and waits as long, on real sockets.
 type hasty struct {
 	*bench
-	conns chan *websocket.Conn
+	conns  chan *websocket.Conn
+	opened chan func(*websocket.Conn) // what comes before the clock looks at the next one
 }
 
 // inHaste calls f with such a bench over TCP and over TLS.
@@ -175,9 +181,16 @@ func inHaste(t *testing.T, size int, f func(t *testing.T, b hasty, secure bool))
 	for name, secure := range map[string]bool{"TCP": false, "TLS": true} {
 		t.Run(name, func(t *testing.T) {
 			const soon = 100 * time.Millisecond
-			b := hasty{conns: make(chan *websocket.Conn, 1)}
+			b := hasty{conns: make(chan *websocket.Conn, 1), opened: make(chan func(*websocket.Conn), 1)}
 			b.bench = loopback(t, &websocket.Upgrader{
-				Config: websocket.Config{PingInterval: soon, PingTimeout: soon, WriteTimeout: -1, Logger: slog.New(slog.DiscardHandler)},
+				Config: websocket.Config{PingInterval: soon, PingTimeout: soon, WriteTimeout: -1, Logger: slog.New(slog.DiscardHandler),
+					Trace: &websocket.Trace{Opened: func(c *websocket.Conn) {
+						select {
+						case f := <-b.opened:
+							f(c)
+						default:
+						}
+					}}},
 				Handler: func(c *websocket.Conn) error {
 					b.conns <- c
 					<-c.Context().Done()
@@ -194,6 +207,23 @@ func inHaste(t *testing.T, size int, f func(t *testing.T, b hasty, secure bool))
 func (b hasty) open(rule string) (*conformance.Peer, *websocket.Conn) {
 	b.t.Helper()
 	p := b.peer(rule)
+	return p, <-b.conns
+}
+
+// openWith is open, and f has come to its end before the clock looks at the
+// connection, so that on a slow machine it is not lost before that.
+func (b hasty) openWith(rule string, f func(p *conformance.Peer, c *websocket.Conn)) (*conformance.Peer, *websocket.Conn) {
+	b.t.Helper()
+	conns, ready := make(chan *websocket.Conn), make(chan bool)
+	b.opened <- func(c *websocket.Conn) {
+		conns <- c
+		<-ready
+	}
+	p := b.peer(rule)
+	func() {
+		defer close(ready)
+		f(p, <-conns)
+	}()
 	return p, <-b.conns
 }
 
@@ -246,14 +276,15 @@ func TestX09LossIsTold(t *testing.T) {
 func TestUnreadInputIsLife(t *testing.T) {
 	inHaste(t, 0, func(t *testing.T, b hasty, secure bool) {
 		for name, ahead := range map[string]bool{"in the socket": false, "read ahead": true} {
-			p, c := b.open("what waits to be read is life: " + name)
+			frames := masked(0x81, "hi")
 			if ahead {
-				p.WritePieces(append(masked(0x81, "first"), masked(0x81, "hi")...))
+				frames = append(masked(0x81, "first"), frames...)
+			}
+			p, c := b.openWith("what waits to be read is life: "+name, func(p *conformance.Peer, _ *websocket.Conn) { p.WritePieces(frames) })
+			if ahead {
 				if m := readOne(context.Background(), c); m.data != "first" {
 					t.Fatalf("Read: %v", m)
 				}
-			} else {
-				p.WritePieces(masked(0x81, "hi"))
 			}
 			wantPing(t, p)
 			b.outlive()
@@ -276,23 +307,25 @@ func TestUnreadInputIsLife(t *testing.T) {
 // either.
 func TestUnreadInputIsLifeForEvents(t *testing.T) {
 	inHaste(t, 0, func(t *testing.T, b hasty, secure bool) {
-		p, c := b.open("what waits behind the message in hand is life")
 		first, proceed, got := make(chan bool), make(chan bool), make(chan string, 2)
-		c.Start(&listener{closed: make(chan error, 1), each: func(_ websocket.MessageType, data []byte) error {
-			if string(data) == "first" {
-				close(first)
-				<-proceed
-			}
-			got <- string(data)
-			return nil
-		}})
-		p.WritePieces(masked(0x81, "first"))
-		<-first
-		p.WritePieces(masked(0x81, "hi"))
+		p, c := b.openWith("what waits behind the message in hand is life", func(p *conformance.Peer, c *websocket.Conn) {
+			c.Start(&listener{closed: make(chan error, 1), each: func(_ websocket.MessageType, data []byte) error {
+				if string(data) == "first" {
+					close(first)
+					<-proceed
+				}
+				got <- string(data)
+				return nil
+			}})
+			p.WritePieces(masked(0x81, "first"))
+			<-first
+			p.WritePieces(masked(0x81, "hi"))
+		})
 		wantPing(t, p)
 		b.outlive()
+		over := isDone(c)
 		close(proceed)
-		if isDone(c) {
+		if over {
 			t.Fatalf("the connection has ended: %v", context.Cause(c.Context()))
 		}
 		if a, b := <-got, <-got; a != "first" || b != "hi" {
@@ -308,12 +341,13 @@ func TestUnreadInputIsLifeForEvents(t *testing.T) {
 // others are pinged and lost meanwhile.
 func TestFullSocketIsLost(t *testing.T) {
 	inHaste(t, 4<<10, func(t *testing.T, b hasty, secure bool) {
-		p, c := b.open("a peer that neither sends nor takes anything is lost")
-		for bytes := 0; bytes == 0; bytes, _ = c.Queued() {
-			if err := c.Send(websocket.Binary, make([]byte, 32<<10)); err != nil {
-				t.Fatalf("Send: %v", err)
+		p, c := b.openWith("a peer that neither sends nor takes anything is lost", func(_ *conformance.Peer, c *websocket.Conn) {
+			for bytes := 0; bytes == 0; bytes, _ = c.Queued() {
+				if err := c.Send(websocket.Binary, make([]byte, 32<<10)); err != nil {
+					t.Fatalf("Send: %v", err)
+				}
 			}
-		}
+		})
 		b.outlive()
 		<-c.Context().Done()
 		wantTimeout(t, context.Cause(c.Context()))

@@ -674,19 +674,30 @@ func TestFirstMessageSockets(t *testing.T) {
 				<-c.Context().Done()
 				return nil
 			}}
+			delayed := make(chan (<-chan bool), 1) // until when the clock does not look at the next one
 			u.FirstMessageTimeout, u.Logger = limit, slog.New(slog.DiscardHandler)
+			u.Trace = &websocket.Trace{Opened: func(*websocket.Conn) {
+				select {
+				case until := <-delayed:
+					<-until
+				default:
+				}
+			}}
 			b := loopback(t, u, secure, 0)
 			defer b.stop()
 
+			start := time.Now() // before the handshake, as this may notice late that it is over
 			parked := b.peer("parked, and nothing comes")
-			start := time.Now()
 			c := <-conns
 			c.Start(newHearer(t, nil))
 			silent := b.peer("nobody reads, and nothing comes")
 			cs := <-conns
+			come := make(chan bool)
+			delayed <- come
 			early := b.peer("nobody reads, and something has come")
-			ce := <-conns
 			early.Conn().Write(masked(0x81, "hello"))
+			close(come) // in time, however slow the machine is
+			ce := <-conns
 			parked.WantFail(1008)
 			if took := time.Since(start); took < limit {
 				t.Errorf("closed after %v", took)

@@ -53,7 +53,7 @@ func warmUp() {
 // settled asks until nothing is left or there is no more patience, and
 // returns what is left then.
 func settled(left func() string) string {
-	patience := time.After(10 * time.Second)
+	patience := time.After(30 * time.Second)
 	again := time.NewTicker(time.Millisecond)
 	defer again.Stop()
 	for {

@@ -206,6 +206,7 @@ func TestPipeRest(t *testing.T) {
 		if _, err := client.Ping(ctx); err != nil {
 			t.Error(err)
 		}
+		synctest.Wait() // the pings of this very moment: nothing leaves but what the Group flushes
 		var g websocket.Group
 		g.Add(server)
 		g.Add(client)

@@ -346,6 +346,7 @@ func TestRegistersOnce(t *testing.T) {
 			t.Skip("the race detector makes pools forget")
 		}
 		defer debug.SetGCPercent(debug.SetGCPercent(-1))
+		settled(leftGoroutines) // who would allocate, or fill the pools, meanwhile
 		const n = 20
 		// first counts the allocations of the first calls of a connection.
 		first := func(own bool) float64 {
@@ -554,6 +555,7 @@ func TestAllocations(t *testing.T) {
 					return false
 				}
 				defer debug.SetGCPercent(debug.SetGCPercent(-1)) // it empties the pools
+				settled(leftGoroutines)                          // connections before this one, which allocate as they end
 				runs := 100
 				if size > 64<<10 {
 					runs = 20

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -312,6 +313,40 @@ func upgraded(t *testing.T, nc net.Conn) *websocket.Conn {
 	}
 	t.Cleanup(func() { c.CloseNow() })
 	return c
+}
+
+// sandglass measures how long something takes, without the time in which a busy
+// machine has no turn for this process: a grain falls when somebody looks. stop
+// has to be called.
+func sandglass() (passed func() time.Duration, stop func()) {
+	const grain = 10 * time.Millisecond
+	var fallen atomic.Int64
+	over := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		grains := time.NewTicker(grain) // which drops those that come too late
+		defer grains.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-grains.C:
+				fallen.Add(1)
+			}
+		}
+	})
+	return func() time.Duration { return time.Duration(fallen.Load()) * grain },
+		func() { close(over); wg.Wait() }
+}
+
+// wantEnd checks that all is over at last, on a machine as slow as it may be.
+func wantEnd(t *testing.T, c *websocket.Conn) {
+	t.Helper()
+	select {
+	case <-c.Context().Done():
+	case <-time.After(20 * time.Second):
+		t.Fatal("the connection is not cut")
+	}
 }
 
 // underRace says whether the race detector watches.

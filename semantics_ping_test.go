@@ -530,6 +530,7 @@ func TestCloseRead(t *testing.T) {
 			}
 			waiting := ping(ctx, c)
 			wantPing(t, p)
+			wantPending(t, "Ping", waiting) // it does not find the message before CloseRead
 			p.Write("82 80 z")
 			wantClosed(t, done(t, "Ping", waiting).err, 1003, false)
 		})

@@ -509,7 +509,9 @@ func TestPongsAreBounded(t *testing.T) {
 // Over a real socket: what Write takes back leaves no trace there, either.
 func TestWriteCancelledTCP(t *testing.T) {
 	conns := make(chan *websocket.Conn, 1)
-	b := overTCP(t, &websocket.Upgrader{Handler: func(c *websocket.Conn) error {
+	// Not cut, however long a slow machine takes until somebody reads.
+	config := websocket.Config{WriteTimeout: 5 * time.Minute}
+	b := overTCP(t, &websocket.Upgrader{Config: config, Handler: func(c *websocket.Conn) error {
 		conns <- c
 		<-c.Context().Done()
 		return nil

@@ -31,6 +31,7 @@ func inHouse(t *testing.T, u *websocket.Upgrader, f func(t *testing.T, b *bench)
 		b := inMemory(t, u)
 		defer b.stop()
 		f(t, b)
+		synctest.Wait() // a peer sees the end a little before it is noted
 		if n := count(u); n > 0 {
 			t.Errorf("%d connections are left", n)
 		}

@@ -103,10 +103,18 @@ func (s *soak) run() {
 	}
 	stop := s.sample()
 	var residents sync.WaitGroup
+	var answered atomic.Int64
 	stay := make(chan struct{})
 	for i, server := range s.servers {
 		for _, mem := range []bool{false, true} {
-			residents.Go(func() { s.newPeer(server, mem, uint64(i)).stay(stay) })
+			residents.Go(func() {
+				p := s.newPeer(server, mem, uint64(i))
+				for p != nil && !p.settles() { // it is lost already, on a slow machine
+					p = s.newPeer(server, mem, uint64(i))
+				}
+				answered.Add(1)
+				p.stay(stay)
+			})
 		}
 	}
 	staying := int64(2 * len(s.servers)) // connections that do
@@ -115,8 +123,8 @@ func (s *soak) run() {
 		served *= 2
 	}
 	s.settle(func() string {
-		if n := len(serving()); n > served || s.came.Load() < staying {
-			return fmt.Sprintf("%d of %d connections are served, want %d of %d", n, s.came.Load(), served, staying)
+		if n := len(serving()); n > served || answered.Load() < staying {
+			return fmt.Sprintf("%d of %d connections are served, want %d of %d", n, answered.Load(), served, staying)
 		}
 		return ""
 	})
@@ -557,15 +565,29 @@ func (p *soakPeer) live() bool {
 	return true
 }
 
+// settles opens a connection that is to stay, and hears an answer: by then the
+// server has all that it needs to wait for more. It reports false if the
+// connection is lost before.
+func (p *soakPeer) settles() bool {
+	if !p.shake() || p.end != "" {
+		p.conn.Close()
+		return p.s.Failed()
+	}
+	p.write(0x81, []byte("e"))
+	p.next(soakPatience, false)
+	if p.end != "" {
+		p.conn.Close()
+		return p.s.Failed()
+	}
+	return true
+}
+
 // stay answers pings, until it is told to go or the server goes.
 func (p *soakPeer) stay(until <-chan struct{}) {
 	if p == nil {
 		return
 	}
 	defer p.conn.Close()
-	if !p.shake() {
-		return
-	}
 	for p.end == "" {
 		p.next(soakPatience, true)
 		if isClosed(until) && p.end == "" {

@@ -104,7 +104,7 @@ func TestStatsAddUpAtAnyTime(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	for end := time.Now().Add(10 * time.Second); u.Stats().Open > 0 && time.Now().Before(end); {
+	for end := time.Now().Add(20 * time.Second); u.Stats().Open > 0 && time.Now().Before(end); {
 		runtime.Gosched()
 	}
 	close(stop)

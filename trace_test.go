@@ -248,6 +248,7 @@ func TestTraceClosing(t *testing.T) {
 		{"the peer closes and this side cuts then", func(t *testing.T, l *lab, p *conformance.Peer, c *websocket.Conn) {
 			p.Write("88 82 z 03e8")
 			p.Want("88 02 03e8")
+			synctest.Wait() // the peer has the Close frame before this side has noted that
 			c.CloseNow()
 			p.Close()
 		}, 1000, true, true, 1000, 0},
@@ -512,6 +513,7 @@ func TestTraceHooksMayCall(t *testing.T) {
 		server.StallWriteAfter(0)
 		g.Send(prepared(make([]byte, 60)))
 		q.Next()
+		synctest.Wait() // what it has is not in its queue any more
 		sent := async(func() error { g.Send(prepared(make([]byte, 60))); return nil })
 		done(t, "Group.Send", sent)
 		q.Next()
