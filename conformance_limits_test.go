@@ -291,7 +291,11 @@ func TestL16EmptyFragments(t *testing.T) {
 		p.Conn().Write(fragments)
 		synctest.Wait()
 		runtime.ReadMemStats(&after)
-		if got := after.TotalAlloc - before.TotalAlloc; got > 256<<10 {
+		if n := after.Mallocs - before.Mallocs; n > 1000 {
+			t.Errorf("16000 empty fragments took %d allocations", n)
+		}
+		// Under the race detector pools drop some of the buffers for reading.
+		if got := after.TotalAlloc - before.TotalAlloc; got > 256<<10 && !underRace() {
 			t.Errorf("16000 empty fragments took %d bytes", got)
 		}
 		p.WantOpen()

@@ -451,7 +451,7 @@ func TestPingOvertakesTCP(t *testing.T) {
 	b := loopback(t, &websocket.Upgrader{Config: config, Handler: func(c *websocket.Conn) error {
 		conns <- c
 		return <-readingOn(c)
-	}}, false, 16<<10)
+	}}, false, 128<<10) // less than two segments would be sent by a timer, one each 200 ms
 	defer b.stop()
 	p := b.peer("only pings and pongs overtake")
 	defer p.Close()

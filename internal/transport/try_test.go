@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -65,7 +66,7 @@ var one Room = closet(make([]byte, 1))
 
 func waitInput(t *testing.T, s Conn) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !s.HasInput(); {
+	for end := time.Now().Add(30 * time.Second); !s.HasInput(); runtime.Gosched() {
 		if time.Now().After(end) {
 			t.Fatal("nothing comes")
 		}
@@ -89,7 +90,7 @@ func TestSocketTryFillEnds(t *testing.T) {
 		tt.end(s, peer)
 		var n int
 		err := ErrNotReady
-		for end := time.Now().Add(10 * time.Second); err == ErrNotReady && time.Now().Before(end); {
+		for end := time.Now().Add(30 * time.Second); err == ErrNotReady && time.Now().Before(end); runtime.Gosched() {
 			n, err = s.TryFill(room)
 		}
 		if n != 0 || !errors.Is(err, tt.err) || room.open != nil {
@@ -145,6 +146,7 @@ func TestSocketHasInputBesideAFill(t *testing.T) {
 	}
 	peer.Write([]byte("abc"))
 	for s.HasInput() {
+		runtime.Gosched()
 	}
 	if r := <-fill; r.n != 3 || r.err != nil {
 		t.Errorf("%+v", r)

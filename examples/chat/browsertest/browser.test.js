@@ -7,7 +7,7 @@ import { wireSuite } from './wire.suite.js'
 
 const shared = {}
 
-describe('in a real browser', { timeout: 84_000 }, () => {
+describe('in a real browser', { timeout: 604_000 }, () => {
   before(async () => {
     shared.bin = build()
     shared.browser = await launch()
