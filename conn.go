@@ -73,10 +73,10 @@ type Conn struct {
 	stays     bool          // wait for input, do not park at once
 	over      bool          // all is done, the transport closed; under mu
 	parked    atomic.Bool   // the poller waits for input
-	lingering atomic.Bool   // a goroutine waits, and may be told to park
-	quiet     atomic.Bool   // it has been told
+	lingering atomic.Uint32 // whether a goroutine waits that may be told to park
 	partings  atomic.Int32  // of finish and of who delivers: the second says farewell; and told
 	lastInput atomic.Uint32 // the tick in which something came
+	began     atomic.Uint32 // the tick in which somebody came to read
 
 	mu     sync.Mutex // over and the fields below; never held across I/O
 	events Events     // since Start
@@ -654,8 +654,8 @@ func (c *Conn) fill(ctx context.Context) (err error) {
 		if !c.stays {
 			return c.tryFill()
 		}
-		c.lingers()
-		defer c.lingering.Store(false)
+		c.mayLinger()
+		defer c.lingering.Store(0)
 	}
 	if c.outer(ctx).Done() == nil {
 		// Nothing but the end of the connection ends this wait, as a rule.
@@ -683,8 +683,8 @@ func (c *Conn) readInto(ctx context.Context, p []byte) (n int, err error) {
 	c.awaitRest()
 	defer c.restCame(&err)
 	if c.turn.Holder() == turnEvents {
-		c.lingers()
-		defer c.lingering.Store(false)
+		c.mayLinger()
+		defer c.lingering.Store(0)
 	}
 	return c.untilInput(ctx, func() (int, error) { return c.t.Read(p) })
 }
@@ -720,7 +720,7 @@ func (c *Conn) interruptedBy(ctx context.Context, err error) error {
 		return contextEnded(ctx, "read")
 	case c.turn.Holder() == turnPing && c.turn.Claimed():
 		return errYield
-	case c.quiet.Swap(false):
+	case c.lingering.Load() == toldToPark:
 		c.stays, c.streak = false, 0
 		return errQuiet
 	}

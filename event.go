@@ -115,6 +115,12 @@ const (
 	quietTicks = 2
 )
 
+// How a goroutine waits for input in event mode.
+const (
+	lingers    uint32 = 1 + iota // until it is told to park
+	toldToPark                   // it has been
+)
+
 // serveEvents delivers messages until the connection is quiet or has ended. It
 // has the turn, and gives it up: while the application has a message, only the
 // end of the connection can take it.
@@ -219,10 +225,10 @@ func (c *Conn) tryFill() error {
 	}
 }
 
-// lingers marks a wait of a goroutine that is to end if the wait is long.
-func (c *Conn) lingers() {
+// mayLinger marks a wait of a goroutine that is to end if the wait is long.
+func (c *Conn) mayLinger() {
 	if c.live != nil && c.canPark() {
-		c.lingering.Store(true)
+		c.lingering.Store(lingers)
 		c.live.wheel.Sooner((*member)(c), c.live.wheel.Now()+quietTicks)
 	}
 }
@@ -286,6 +292,12 @@ var inflows = sync.Pool{New: func() any { return new(inflow) }}
 
 // takeFor takes the turn, if it is free, and what goes with it.
 func (c *Conn) takeFor(who int32) bool {
+	if c.live != nil {
+		// Before, so that keepalive knows of whomever it meets.
+		if now := c.live.wheel.Now(); now != c.began.Load() {
+			c.began.Store(now)
+		}
+	}
 	if !c.turn.Take(who) {
 		return false
 	}

@@ -244,7 +244,7 @@ func TestParkedHoldsNothing(t *testing.T) {
 				if !reflect.ValueOf(&c.out).Elem().FieldByName("flow").IsNil() {
 					t.Error("parked with a flow of the queue")
 				}
-				if c.more.Load() || c.lingering.Load() {
+				if c.more.Load() || c.lingering.Load() != 0 {
 					t.Error("parked, and it says that more is to come, or that somebody waits")
 				}
 			})
@@ -330,8 +330,7 @@ func TestLateInterruptEndsNothing(t *testing.T) {
 			p.WritePieces(sealed(0x81, "hello"))
 			e.want(t, "hello")
 			untilParked(t, c)
-			c.quiet.Store(true) // as of the clock, when a goroutine waited a moment ago
-			c.t.In().Interrupt()
+			c.t.In().Interrupt() // as of the clock, when a goroutine waited a moment ago
 		}
 	})
 }

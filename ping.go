@@ -60,7 +60,7 @@ func (c *Conn) Ping(ctx context.Context) (time.Duration, error) {
 			_, _, err := c.nextData(ctx, p)
 			err = c.settle(err)
 			if err == nil && !c.turn.Claimed() && !c.started() {
-				err = ErrUnreadMessage
+				err = c.outcome(ErrUnreadMessage)
 			}
 			c.giveTurn()
 			switch {
@@ -162,12 +162,13 @@ func (c *Conn) gotPong(payload []byte) {
 // one clock, that of the set they are in.
 
 // keepalive is what a connection knows of it. The clock's goroutine alone uses
-// the first four; the mu of the Conn guards the others.
+// the first five; the mu of the Conn guards the others.
 type keepalive struct {
 	interval uint32 // in ticks; a little different for each connection
 	born     uint32 // the tick of the 101, for FirstMessageTimeout
-	waiting  bool   // the ping has been sent
-	since    uint32 // in which tick
+	since    uint32 // in which tick the ping was sent
+	waiting  bool   // for what comes after it
+	excused  bool   // nothing had come when somebody had just come to read
 
 	id   uint32        // of the ping that is out; 0: none
 	last uint32        // id of all pings
@@ -219,9 +220,8 @@ func (c *Conn) tick(now uint32) uint32 {
 		return wheel.Never
 	}
 	next := min(c.keepAlive(now), c.lateMessage(now), c.noMessage(now))
-	if c.lingering.Load() {
-		if now-c.lastInput.Load() >= quietTicks {
-			c.quiet.Store(true)
+	if c.lingering.Load() != 0 {
+		if now-c.lastInput.Load() >= quietTicks && c.lingering.CompareAndSwap(lingers, toldToPark) {
 			c.t.In().Interrupt()
 		}
 		next = min(next, max(c.lastInput.Load()+quietTicks, now+1))
@@ -237,7 +237,7 @@ func (c *Conn) keepAlive(now uint32) uint32 {
 	case k.interval == 0:
 		return wheel.Never
 	case !k.waiting || last >= k.since:
-		k.waiting = false
+		k.waiting, k.excused = false, false
 		if due := last + k.interval; now < due {
 			return due
 		}
@@ -246,7 +246,7 @@ func (c *Conn) keepAlive(now uint32) uint32 {
 		return now + min(timeout, k.interval)
 	case now < k.since+timeout:
 		return min(k.since+timeout, now+k.interval)
-	case c.mayHoldInput():
+	case c.mayHoldInput(now):
 		return now + 1 // what has come and waits for the application is life
 	}
 	c.pingLost()
@@ -273,16 +273,23 @@ func (c *Conn) pingLost() {
 }
 
 // mayHoldInput reports whether something may have come that nobody has read.
-func (c *Conn) mayHoldInput() bool {
+func (c *Conn) mayHoldInput(now uint32) bool {
 	if c.turn.Holder() == turnDelivers {
 		return c.more.Load() || c.t.HasInput()
 	}
 	if c.parked.Load() {
 		return c.t.HasInput() // and a wake that is on its way
 	}
-	if !c.turn.Take(turnLook) {
-		return false // somebody reads, and nothing comes
+	if c.turn.Take(turnLook) {
+		defer c.turn.Give()
+		return c.inflow != nil && !c.in.Empty() || c.t.HasInput()
 	}
-	defer c.turn.Give()
-	return c.inflow != nil && !c.in.Empty() || c.t.HasInput()
+	// Somebody reads, and nothing comes; unless he has come just now, and has
+	// yet to look for what has been waiting. That excuses once, as those who
+	// keep coming have looked meanwhile.
+	if k := &c.keepalive; !k.excused && int32(now-c.began.Load()) < 2 {
+		k.excused = true
+		return true
+	}
+	return false
 }
