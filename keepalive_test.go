@@ -237,8 +237,8 @@ func TestLifeAfterTheLoss(t *testing.T) {
 }
 
 // While the application does not read and something waits, as far as can be
-// told, nobody is judged. That comes in the next tick after it has been read,
-// if the peer is silent still.
+// told, nobody is judged. That comes in the second tick after somebody has come
+// to read, if the peer is silent still: in the first one he may have yet to look.
 func TestJudgementWaits(t *testing.T) {
 	for _, unread := range []string{"", "81 82 z 6869"} {
 		inLab(t, byDefault, func(t *testing.T, l *lab) {
@@ -256,9 +256,9 @@ func TestJudgementWaits(t *testing.T) {
 			}
 			end := readingOn(c)
 			if unread == "" {
-				at(start, time.Hour+500*time.Millisecond-1)
+				at(start, time.Hour+time.Second-1)
 				wantPending(t, "Read", end)
-				at(start, time.Hour+500*time.Millisecond)
+				at(start, time.Hour+time.Second)
 				wantLostToSilence(t, p, c, end)
 				return
 			}
