@@ -196,6 +196,7 @@ func clientConformanceOver(t *testing.T, secure bool) {
 		}
 		b := clientsOnLoopback(t, rowConfig(row), secure)
 		defer b.stop()
+		b.accept = unheard(b.accept)
 		for _, cut := range row.Drawn(rng, draws) {
 			cut.Name += fmt.Sprintf(", by %s, seed %#x", how.name, seed)
 			if !b.play(row, cut, how, 20*time.Second) {

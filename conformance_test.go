@@ -462,6 +462,7 @@ func conformanceOver(t *testing.T, over func(testing.TB, http.Handler) *bench, h
 		runs := make(chan *run, 1)
 		b := over(t, upgrader(row, how, runs))
 		defer b.stop()
+		b.dial = unheard(b.dial)
 		for _, cut := range row.Drawn(rng, draws) {
 			cut.Name += fmt.Sprintf(", seed %#x", seed)
 			if !playInTime(b, row, cut, runs) {

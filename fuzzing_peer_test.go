@@ -5,12 +5,10 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -186,32 +184,6 @@ func playCases(t *testing.T, cases []peerCase, client bool, how reading, turn in
 				playInTime(p.servers[0], row, conformance.Whole, p.runs)
 			}
 		})
-	}
-}
-
-// An unheardConn takes what nobody takes any more. After a verdict, what follows
-// is read for a second only, and a peer on a busy machine may need longer to send
-// it. How the verdict was told is to be read all the same.
-type unheardConn struct{ net.Conn }
-
-func (c unheardConn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
-		return len(p), nil
-	}
-	return n, err
-}
-
-func (c unheardConn) CloseWrite() error { return c.Conn.(*net.TCPConn).CloseWrite() }
-
-// unheard makes connections of that kind.
-func unheard(connect func() (net.Conn, error)) func() (net.Conn, error) {
-	return func() (net.Conn, error) {
-		conn, err := connect()
-		if err != nil {
-			return nil, err
-		}
-		return unheardConn{conn}, nil
 	}
 }
 
