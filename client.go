@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -558,27 +557,13 @@ func (c *Conn) awaitServer() {
 var keySources = sync.Pool{New: func() any {
 	var seed [32]byte
 	rand.Read(seed[:])
-	s := &keySource{random: mathrand.NewChaCha8(seed)}
-	s.next = len(s.keys)
-	return s
+	return mathrand.NewChaCha8(seed)
 }}
-
-// A keySource has keys ready, since one by one they would cost twice as much.
-type keySource struct {
-	random *mathrand.ChaCha8
-	keys   [256]byte
-	next   int // in keys
-}
 
 // randomKey returns a new masking key.
 func randomKey() maskKey {
-	s := keySources.Get().(*keySource)
-	if s.next == len(s.keys) {
-		s.random.Read(s.keys[:])
-		s.next = 0
-	}
-	key := maskKey(binary.LittleEndian.Uint32(s.keys[s.next:]))
-	s.next += 4
-	keySources.Put(s)
+	source := keySources.Get().(*mathrand.ChaCha8)
+	key := maskKey(source.Uint64())
+	keySources.Put(source)
 	return key
 }
