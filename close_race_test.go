@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,3 +68,97 @@ func (c slowConn) SetReadDeadline(t time.Time) error {
 }
 
 func (c slowConn) CloseWrite() error { return c.Conn.(interface{ CloseWrite() error }).CloseWrite() }
+
+// Who reads a connection that is lost does itself what is left to do, so that no
+// goroutine has to be woken for it; but nothing that belongs to the application,
+// which may hold what that wants.
+func TestReaderEndsLostConnection(t *testing.T) {
+	reads := map[string]func(c *websocket.Conn) error{
+		"Read":   func(c *websocket.Conn) error { _, _, err := c.Read(context.Background()); return err },
+		"Reader": func(c *websocket.Conn) error { _, _, err := c.Reader(context.Background()); return err },
+		"Ping":   func(c *websocket.Conn) error { _, err := c.Ping(context.Background()); return err },
+	}
+	for name, read := range reads {
+		t.Run(name, func(t *testing.T) {
+			u := &websocket.Upgrader{}
+			inSight(t, u, func(t *testing.T, l *lab) {
+				p, c := l.open("")
+				ended := async(func() bool {
+					wantClosed(t, read(c), 1006, true)
+					select {
+					case <-c.Context().Done():
+						return true
+					default:
+						return false
+					}
+				})
+				synctest.Wait()
+				p.Conn().(*memconn.Conn).Reset()
+				if !done(t, name, ended) {
+					t.Error("all was not over when the call returned")
+				}
+				wantGone(t, u)
+			})
+		})
+		t.Run(name+", Closed wants the reader's lock", func(t *testing.T) {
+			var mu sync.Mutex
+			told := make(chan websocket.StatusCode, 1)
+			u := &websocket.Upgrader{Config: websocket.Config{Trace: &websocket.Trace{Closed: func(_ *websocket.Conn, end websocket.Closing) {
+				mu.Lock()
+				defer mu.Unlock()
+				told <- end.Err.Code
+			}}}}
+			inSight(t, u, func(t *testing.T, l *lab) {
+				p, c := l.open("")
+				returned := async(func() error {
+					mu.Lock()
+					defer mu.Unlock()
+					return read(c)
+				})
+				synctest.Wait()
+				p.Conn().(*memconn.Conn).Reset()
+				wantClosed(t, done(t, name, returned), 1006, true)
+				if code := done(t, "Closed", told); code != 1006 {
+					t.Errorf("told of %v", code)
+				}
+				wantGone(t, u)
+			})
+		})
+	}
+	t.Run("Events want the reader's lock", func(t *testing.T) {
+		var mu sync.Mutex
+		u := &websocket.Upgrader{}
+		inSight(t, u, func(t *testing.T, l *lab) {
+			p, c := l.open("")
+			returned := async(func() error {
+				mu.Lock()
+				defer mu.Unlock()
+				return reads["Read"](c)
+			})
+			synctest.Wait()
+			h := newHearer(t, nil)
+			h.after = func() { mu.Lock(); mu.Unlock() } //nolint:staticcheck // it is the waiting that counts
+			c.Start(h)
+			p.Conn().(*memconn.Conn).Reset()
+			wantClosed(t, done(t, "Read", returned), 1006, true)
+			h.wantClosed(t, c, 1006, true)
+			wantGone(t, u)
+		})
+	})
+	t.Run("a Write is in progress", func(t *testing.T) {
+		u := &websocket.Upgrader{}
+		inSight(t, u, func(t *testing.T, l *lab) {
+			p, c := l.open("")
+			written := async(func() error {
+				return c.Write(context.Background(), websocket.Binary, make([]byte, 8<<20))
+			})
+			synctest.Wait()
+			returned := async(func() error { return reads["Read"](c) })
+			synctest.Wait()
+			p.Conn().(*memconn.Conn).Reset()
+			wantClosed(t, done(t, "Read", returned), 1006, true)
+			wantClosed(t, done(t, "Write", written), 1006, true)
+			wantGone(t, u)
+		})
+	})
+}

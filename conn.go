@@ -117,6 +117,7 @@ type inflow struct {
 	peerCode StatusCode     // of the peer's Close; 0: none was read
 	charged  int            // of part, for the limit of all connections
 	owes     bool           // a pong has been queued, to share a call with what follows
+	owed     *ending        // which whoever has the turn is to finish, in place of giving it up
 }
 
 // Who holds the read turn.
@@ -501,6 +502,10 @@ func (c *Conn) claimTurn(ctx context.Context, as int32) error {
 // holds no buffer. Pongs that were to share a call go out with what is written
 // next, or by themselves.
 func (c *Conn) giveTurn() {
+	if c.owed != nil {
+		c.finishOwed()
+		return
+	}
 	c.in.Rest()
 	if c.charged > 0 {
 		_ = c.charge(c.part.Len())

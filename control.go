@@ -255,6 +255,15 @@ func (c *Conn) outcome(err error) error {
 // shut records e, if it is the first, and starts what follows from it. frame
 // is the Close frame to send, or nil.
 func (c *Conn) shut(e *ending, frame []byte) bool {
+	if !c.record(e, frame) {
+		return false
+	}
+	go c.finish(e)
+	return true
+}
+
+// record is shut without what takes time.
+func (c *Conn) record(e *ending, frame []byte) bool {
 	if !c.end.CompareAndSwap(nil, e) {
 		return false
 	}
@@ -274,7 +283,6 @@ func (c *Conn) shut(e *ending, frame []byte) bool {
 	}
 	c.t.In().Interrupt()
 	c.leaveGroups()
-	go c.finish(e)
 	return true
 }
 
@@ -295,7 +303,14 @@ func (c *Conn) settle(err error) error {
 	case verdict.Code == StatusAbnormalClosure:
 		// What was accepted still goes out to a peer that has only
 		// ended its own direction; there is no Close frame (§7.1.5).
-		c.shut(&ending{err: verdict, cut: verdict.cause != io.ErrUnexpectedEOF}, nil)
+		e := &ending{err: verdict, cut: verdict.cause != io.ErrUnexpectedEOF}
+		switch {
+		case !c.record(e, nil):
+		case c.takesNoTime(e):
+			c.owed = e
+		default:
+			go c.finish(e)
+		}
 	case verdict.Remote: // the answer has the peer's code (§5.5.1)
 		c.shut(&ending{err: verdict}, appendClose(nil, verdict.Code, ""))
 	default:
@@ -411,6 +426,42 @@ func (c *Conn) finish(e *ending) {
 		c.t.Out().Bound(defaultWriteTimeout)
 	}
 	delivering := c.takeOver()
+	c.wrapUp(e)
+	if !delivering || c.parted() {
+		c.farewell()
+	}
+}
+
+// takesNoTime reports whether whoever reads can do what e asks for itself: there
+// is nobody to be waited for, and no code of the application to be called.
+func (c *Conn) takesNoTime(e *ending) bool {
+	if !e.cut || c.cfg.Trace != nil && c.cfg.Trace.Closed != nil {
+		return false
+	}
+	select {
+	case <-c.out.Drained():
+		return true
+	default:
+		return false
+	}
+}
+
+// finishOwed is finish for a holder of the turn, who keeps it for good.
+func (c *Conn) finishOwed() {
+	e := c.owed
+	c.owed = nil
+	reader := c.turn.Holder()
+	c.turn.Rename(reader, turnEnd)
+	c.wrapUp(e)
+	if reader != turnEvents && c.started() {
+		go c.farewell() // the application is not to be called from within its call
+		return
+	}
+	c.leave(reader == turnEvents)
+}
+
+// wrapUp is the part of finish in which the turn is held.
+func (c *Conn) wrapUp(e *ending) {
 	c.holdInflow()
 	c.watch.Drop()
 	c.t.In().Resume()
@@ -433,9 +484,6 @@ func (c *Conn) finish(e *ending) {
 	if l != nil {
 		l.cancel(e.err)
 	}
-	if !delivering || c.parted() {
-		c.farewell()
-	}
 }
 
 // takeOver takes the turn for good, from the application too if it has a
@@ -454,17 +502,18 @@ func (c *Conn) takeOver() (delivering bool) {
 }
 
 // farewell is when all is over and the application has nothing of c any more.
-func (c *Conn) farewell() {
-	c.mu.Lock()
-	events := c.events
-	c.mu.Unlock()
+func (c *Conn) farewell() { c.leave(c.started()) }
+
+// leave takes c from the others, after its Events have been told if they are to
+// be. After a Start that finds all over, they are told there.
+func (c *Conn) leave(tell bool) {
 	if c.live != nil {
 		end := c.closing()
 		defer c.live.remove(c, end)
 		defer c.traceClosed(end)
 	}
-	if events != nil {
-		c.tellClosed(events)
+	if tell {
+		c.tellClosed(c.events)
 	}
 }
 

@@ -145,13 +145,16 @@ func (c *Conn) traceClosed(end Closing) {
 
 // log writes a record about c.
 func (c *Conn) log(level slog.Level, text string, attrs ...slog.Attr) {
-	log := c.cfg.Logger
-	if !log.Enabled(context.Background(), level) {
-		return
+	if c.cfg.Logger.Enabled(context.Background(), level) {
+		c.logAttrs(level, text, attrs)
 	}
+}
+
+// logAttrs is apart so that what is not logged takes no stack.
+func (c *Conn) logAttrs(level slog.Level, text string, attrs []slog.Attr) {
 	who := []slog.Attr{slog.Any("remote", c.RemoteAddr())}
 	if p := c.Subprotocol(); p != "" {
 		who = append(who, slog.String("subprotocol", p))
 	}
-	log.LogAttrs(context.Background(), level, text, append(who, attrs...)...)
+	c.cfg.Logger.LogAttrs(context.Background(), level, text, append(who, attrs...)...)
 }
