@@ -11,7 +11,7 @@ import (
 // ends up with at most, and above Min holds less than four times what is asked.
 const (
 	minShift = 9  // 512 B: a frame header and a control frame fit
-	maxShift = 23 // 8 MiB: above it the garbage collector is the better pool
+	maxShift = 25 // 32 MiB: above it the garbage collector is the better pool
 	step     = 2
 	// From Block on, each has Slack besides its round size: blocks of that
 	// size often come with a header.
