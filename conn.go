@@ -12,7 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"github.com/sockeye-ws/websocket/internal/await"
 	"github.com/sockeye-ws/websocket/internal/inbuf"
@@ -78,11 +77,11 @@ type Conn struct {
 	lastInput atomic.Uint32 // the tick in which something came
 	began     atomic.Uint32 // the tick in which somebody came to read
 
+	deflate *compressor // nil: messages are not compressed
+
 	mu     sync.Mutex // over and the fields below; never held across I/O
 	events Events     // since Start
 	rare   *rare
-
-	deflate *compressor // nil: messages are not compressed
 }
 
 // What only some connections have.
@@ -140,7 +139,8 @@ var (
 	// because the peer has not taken those before it.
 	ErrQueueFull = errors.New("websocket: send: the queue is full")
 
-	// errYield stops a Ping that reads when a read wants the turn.
+	// errYield stops a Ping that reads when a read wants the turn, or when
+	// its pong has come.
 	errYield = errors.New("websocket: ping: a read takes over")
 )
 
@@ -288,11 +288,11 @@ func (c *Conn) CloseRead() {
 // ctx.Err() and the connection stays as it was. When part of it is on the
 // wire already, the connection ends, since a cut frame cannot be mended.
 func (c *Conn) Write(ctx context.Context, typ MessageType, p []byte) error {
-	if err := c.writable(ctx, typ); err != nil {
+	if err := c.usable(ctx, "write"); err != nil {
 		return err
 	}
-	if typ.bare() == Text && !utf8.Valid(p) {
-		return ErrInvalidUTF8
+	if err := checkMessage("write", typ, p); err != nil {
+		return err
 	}
 	h := header{fin: true, rsv1: c.compresses(typ, len(p)), op: typ.opcode(), length: int64(len(p))}
 	if h.rsv1 && len(p) > sendq.MaxMarked-maxHeader {
@@ -328,7 +328,10 @@ func (c *Conn) writePieces(ctx context.Context, typ MessageType, p []byte) error
 // if none of it was sent, the connection goes on without it; otherwise the
 // connection is closed with 1011, as a cut message must not look whole.
 func (c *Conn) Writer(ctx context.Context, typ MessageType) (io.WriteCloser, error) {
-	if err := c.writable(ctx, typ); err != nil {
+	if err := c.usable(ctx, "write"); err != nil {
+		return nil, err
+	}
+	if err := typ.check("write"); err != nil {
 		return nil, err
 	}
 	hold, err := c.out.Begin(c.outer(ctx), func(why error) {
@@ -342,13 +345,6 @@ func (c *Conn) Writer(ctx context.Context, typ MessageType) (io.WriteCloser, err
 		return nil, c.sendError(ctx, "write", err)
 	}
 	return &messageWriter{c: c, ctx: ctx, typ: typ, deflate: c.compresses(typ, -1), hold: hold}, nil
-}
-
-func (c *Conn) writable(ctx context.Context, typ MessageType) error {
-	if err := typ.check("write"); err != nil {
-		return err
-	}
-	return c.usable(ctx, "write")
 }
 
 // writeFrame is the one way out for who may wait: every data frame that was

@@ -211,7 +211,9 @@ func (c *Conn) gotControl(op opcode, payload []byte) error {
 // The first of these is recorded, once, and is what every method returns from
 // then on. What the record says goes out after what was accepted before it.
 // All that takes time is done by one goroutine that starts with the record:
-// nobody waits who does not ask to, and every step has a bound.
+// nobody waits who does not ask to, and every step has a bound. Where nothing
+// takes time, as nearly always when the connection was lost, whoever read that
+// does it in place of giving up the turn.
 
 // An ending is the record of how a connection ended.
 type ending struct {
@@ -435,7 +437,7 @@ func (c *Conn) finish(e *ending) {
 // takesNoTime reports whether whoever reads can do what e asks for itself: there
 // is nobody to be waited for, and no code of the application to be called.
 func (c *Conn) takesNoTime(e *ending) bool {
-	if !e.cut || c.cfg.Trace != nil && c.cfg.Trace.Closed != nil {
+	if !e.cut || c.tellsClosed() {
 		return false
 	}
 	select {

@@ -1,19 +1,20 @@
 package websocket
 
 import (
+	"errors"
 	"iter"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"unicode/utf8"
 
 	"github.com/sockeye-ws/websocket/internal/deflate"
 	"github.com/sockeye-ws/websocket/internal/sendq"
 )
 
 // A Prepared is one message, encoded once for any number of connections:
-// [Conn.SendPrepared] and [Group.Send] send it by reference.
+// [Conn.SendPrepared] and [Group.Send] send it by reference. It comes from
+// [NewPrepared]; the zero value is no message and is not sent.
 type Prepared struct {
 	frame []byte
 	head  int // bytes of it before the payload
@@ -23,16 +24,18 @@ type Prepared struct {
 	deflate [deflate.MaxBits + 1]*sendq.Shared // by window; compressed when first wanted
 }
 
+// errUnprepared is for what NewPrepared has not made.
+var errUnprepared = errors.New("websocket: send: the message does not come from NewPrepared")
+
+func (p *Prepared) made() bool { return p != nil && p.typ != 0 }
+
 func (p *Prepared) data() []byte { return p.frame[p.head:] }
 
 // NewPrepared prepares a message. p is copied. Text has to be UTF-8, else
 // [ErrInvalidUTF8] is returned.
 func NewPrepared(typ MessageType, p []byte) (*Prepared, error) {
-	if err := typ.check("prepare"); err != nil {
+	if err := checkMessage("prepare", typ, p); err != nil {
 		return nil, err
-	}
-	if typ.bare() == Text && !utf8.Valid(p) {
-		return nil, ErrInvalidUTF8
 	}
 	frame := appendHeader(make([]byte, 0, maxHeader+len(p)), header{fin: true, op: typ.opcode(), length: int64(len(p))})
 	return &Prepared{frame: append(frame, p...), head: len(frame), typ: typ}, nil
@@ -167,8 +170,12 @@ func (g *Group) snapshot() []*Conn {
 // Send sends p to all members but those in except, without ever waiting for
 // one, as [Conn.Send] does. It returns how many accepted it and how many did
 // not because their queues are full: they have been disconnected or miss it, as
-// their [Config.Overflow] says. Those that end meanwhile count for neither.
+// their [Config.Overflow] says. Those that end meanwhile count for neither, and
+// nobody does for a p that is nil or does not come from [NewPrepared].
 func (g *Group) Send(p *Prepared, except ...*Conn) (accepted, dropped int) {
+	if !p.made() {
+		return 0, 0
+	}
 	var slow []*Conn
 	var told []outcome // for counters and hooks, when no lock is held
 	more := false      // a member has more to handle, which it may send to all
@@ -201,14 +208,14 @@ func (g *Group) Send(p *Prepared, except ...*Conn) (accepted, dropped int) {
 	}
 	g.order.Unlock()
 
+	for _, c := range slow { // before hooks, see posted
+		c.overflow()
+	}
 	for _, o := range told {
 		o.c.dropped(o.dropped)
 		if o.accepted {
 			o.c.traceSent(p.typ.bare(), int64(len(p.data())))
 		}
-	}
-	for _, c := range slow {
-		c.overflow()
 	}
 	if !more {
 		flushAll(members)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync/atomic"
+	"unicode/utf8"
 
 	"github.com/sockeye-ws/websocket/internal/bufpool"
 	"github.com/sockeye-ws/websocket/internal/sendq"
@@ -52,6 +53,17 @@ func (t MessageType) check(op string) error {
 	return nil
 }
 
+// checkMessage refuses what no message to send may be.
+func checkMessage(op string, typ MessageType, p []byte) error {
+	if err := typ.check(op); err != nil {
+		return err
+	}
+	if typ.bare() == Text && !utf8.Valid(p) {
+		return ErrInvalidUTF8
+	}
+	return nil
+}
+
 // A Message is one data message, whole.
 type Message struct {
 	Type MessageType
@@ -62,7 +74,7 @@ var (
 	// ErrInvalidUTF8 is returned for text that this side was to send and
 	// that is not UTF-8. None of the message has been sent, unless parts of
 	// it had left through [Conn.Writer] before: then the connection ends.
-	ErrInvalidUTF8 = errors.New("websocket: write: text is not UTF-8")
+	ErrInvalidUTF8 = errors.New("websocket: text to be sent is not UTF-8")
 	// ErrStaleReader is returned by a Reader of [Conn.Reader] after a later
 	// call of Read, ReadAppend, Reader or Messages.
 	ErrStaleReader = errors.New("websocket: read: a later call reads the connection")

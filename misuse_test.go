@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -184,6 +185,90 @@ func BenchmarkManySubprotocols(b *testing.B) {
 	for b.Loop() {
 		if offered, ok := offeredSubprotocols(h); !ok || len(offered) != n {
 			b.Fatalf("%d of %d offers, %v", len(offered), n, ok)
+		}
+	}
+}
+
+// A Prepared that NewPrepared has not made is no message: nobody gets any of it,
+// and the group and other connections go on.
+func TestUnprepared(t *testing.T) {
+	for name, p := range map[string]*Prepared{"nil": nil, "zero": new(Prepared)} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server, client := Pipe(nil)
+				defer server.CloseNow()
+				defer client.CloseNow()
+				g := new(Group)
+				for _, c := range []*Conn{server, client} {
+					g.Add(c)
+					if err := c.SendPrepared(p); err != errUnprepared {
+						t.Errorf("SendPrepared: %v", err)
+					}
+				}
+				if accepted, dropped := g.Send(p); accepted != 0 || dropped != 0 {
+					t.Errorf("Group.Send: %d and %d", accepted, dropped)
+				}
+				good, err := NewPrepared(Text, []byte("hello"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if accepted, dropped := g.Send(good); accepted != 2 || dropped != 0 {
+					t.Errorf("Group.Send of a good one: %d and %d", accepted, dropped)
+				}
+				for _, c := range []*Conn{server, client} {
+					if _, got, err := c.Read(context.Background()); err != nil || string(got) != "hello" {
+						t.Errorf("%q, %v", got, err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// A hook may send, also when it is told that the connection takes no more.
+func TestDroppedSends(t *testing.T) {
+	prepared, err := NewPrepared(Binary, make([]byte, 100))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ways := map[string]func(c *Conn) error{
+		"Send":         func(c *Conn) error { return c.Send(Binary, make([]byte, 100)) },
+		"SendPrepared": func(c *Conn) error { return c.SendPrepared(prepared) },
+		"Group.Send":   func(c *Conn) error { g := new(Group); g.Add(c); g.Send(prepared); return c.ended() },
+		"Write":        func(c *Conn) error { return c.Write(context.Background(), Binary, make([]byte, 10)) },
+	}
+	for first, send := range ways {
+		if first == "Write" {
+			continue // which waits for room
+		}
+		for then, again := range ways {
+			t.Run(first+", then "+then, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					told := 0
+					var err, hooked error
+					config := Config{WriteQueue: 64, Logger: slog.New(slog.DiscardHandler)}
+					config.Trace = &Trace{Dropped: func(c *Conn, n int) {
+						told += n
+						hooked = again(c)
+					}}
+					server, client := Pipe(&PipeOptions{Server: config, Buffer: 1})
+					defer server.CloseNow()
+					defer client.CloseNow()
+					start := time.Now()
+					for range 9 { // the first are taken
+						if err = send(server); err != nil {
+							break
+						}
+					}
+					var e *CloseError
+					if !errors.As(err, &e) || e.Code != StatusPolicyViolation || hooked != err || told != 1 {
+						t.Errorf("%v; in the hook %v; told of %d", err, hooked, told)
+					}
+					if d := time.Since(start); d != 0 {
+						t.Errorf("it took %v", d)
+					}
+				})
+			})
 		}
 	}
 }

@@ -44,7 +44,7 @@ func parseOrigins(list []string) (p originPolicy, err error) {
 		host, wild := strings.CutPrefix(rest, "*.")
 		o, ok := parseHost(host)
 		if !ok || full && !validScheme(scheme) {
-			return p, fmt.Errorf("websocket: Upgrader.Origins: %q is neither scheme://host[:port] nor host[:port], "+
+			return p, fmt.Errorf("Upgrader.Origins: %q is neither scheme://host[:port] nor host[:port], "+
 				"where host may begin with \"*.\"; for any origin see AnyOriginInsecure", s)
 		}
 		if wild {

@@ -102,12 +102,20 @@ var everyEnd = []end{
 func methodsAfter(t *testing.T, s *scene, ctx context.Context, r io.Reader, w io.WriteCloser) map[string]func() error {
 	c := s.c
 	m := map[string]func() error{
-		"Reader":   func() error { _, _, err := c.Reader(ctx); return err },
-		"Write":    func() error { return c.Write(ctx, websocket.Text, []byte("late")) },
-		"Writer":   func() error { _, err := c.Writer(ctx, websocket.Binary); return err },
-		"Ping":     func() error { _, err := c.Ping(ctx); return err },
-		"Close":    func() error { return c.Close(1000, "again") },
-		"CloseNow": c.CloseNow,
+		"Reader": func() error { _, _, err := c.Reader(ctx); return err },
+		"Write":  func() error { return c.Write(ctx, websocket.Text, []byte("late")) },
+		"Writer": func() error { _, err := c.Writer(ctx, websocket.Binary); return err },
+		"Ping":   func() error { _, err := c.Ping(ctx); return err },
+		"Send":   func() error { return c.Send(websocket.Text, []byte("late")) },
+		// What is wrong with an argument is not asked any more.
+		"Write of no UTF-8": func() error { return c.Write(ctx, websocket.Text, []byte("\xff")) },
+		"Write of no type":  func() error { return c.Write(ctx, 9, nil) },
+		"Writer of no type": func() error { _, err := c.Writer(ctx, 9); return err },
+		"Send of no UTF-8":  func() error { return c.Send(websocket.Text, []byte("\xff")) },
+		"Send of no type":   func() error { return c.Send(9, nil) },
+		"SendPrepared":      func() error { return c.SendPrepared(nil) },
+		"Close":             func() error { return c.Close(1000, "again") },
+		"CloseNow":          c.CloseNow,
 	}
 	if r != nil {
 		m["the reader's Read"] = func() error { _, err := r.Read(make([]byte, 10)); return err }

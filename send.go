@@ -2,7 +2,6 @@ package websocket
 
 import (
 	"context"
-	"unicode/utf8"
 
 	"github.com/sockeye-ws/websocket/internal/sendq"
 )
@@ -21,11 +20,11 @@ import (
 // queue up behind it. Any number of goroutines may call Send. A message whose
 // Send or Write has returned goes out before those that are sent from then on.
 func (c *Conn) Send(typ MessageType, p []byte) error {
-	if err := typ.check("send"); err != nil {
-		return err
+	if ended := c.ended(); ended != nil {
+		return ended
 	}
-	if typ.bare() == Text && !utf8.Valid(p) {
-		return ErrInvalidUTF8
+	if err := checkMessage("send", typ, p); err != nil {
+		return err
 	}
 	var head [maxHeader]byte
 	h := header{fin: true, rsv1: c.compresses(typ, len(p)), op: typ.opcode(), length: int64(len(p))}
@@ -41,6 +40,12 @@ func (c *Conn) Send(typ MessageType, p []byte) error {
 // connections. It costs neither a copy nor another encoding, but on a client's
 // side, where it costs what Send does: each frame has a masking key of its own.
 func (c *Conn) SendPrepared(p *Prepared) error {
+	if ended := c.ended(); ended != nil {
+		return ended
+	}
+	if !p.made() {
+		return errUnprepared
+	}
 	if err := c.posted(c.postPrepared(p)); err != nil {
 		return err
 	}
@@ -67,12 +72,16 @@ func (c *Conn) posted(dropped int, err error) error {
 	case err != sendq.ErrFull:
 		return c.sendError(context.Background(), "send", err)
 	}
-	c.dropped(1)
 	if c.cfg.Overflow == Disconnect {
+		// First: others that the queue has refused meanwhile wait for it,
+		// and so would a hook that sends.
 		c.overflow()
-		return c.ended()
+		err = c.ended()
+	} else {
+		err = ErrQueueFull
 	}
-	return ErrQueueFull
+	c.dropped(1)
+	return err
 }
 
 // Queued returns how much has been accepted by Write, Send and the like and

@@ -131,6 +131,12 @@ func (c *Conn) closing() Closing {
 	}
 }
 
+// tellsClosed reports whether traceClosed calls code of the application.
+func (c *Conn) tellsClosed() bool {
+	t := c.cfg.Trace
+	return t != nil && t.Closed != nil || c.cfg.Logger.Enabled(context.Background(), slog.LevelDebug)
+}
+
 // traceClosed tells how c has ended; everyday endings are for the debug level.
 func (c *Conn) traceClosed(end Closing) {
 	c.log(slog.LevelDebug, "websocket: closed",

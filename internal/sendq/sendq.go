@@ -146,7 +146,7 @@ func (q *Queue) need() {
 // rest gives the flow back, with mu held, if nothing goes on.
 func (q *Queue) rest() {
 	f := q.flow
-	if f == nil || q.busy || q.scheduled || f.queued != 0 || f.newest != nil || f.hold != nil || f.waiters != nil || !f.watch.Unused() {
+	if f == nil || q.busy || q.scheduled || f.queued != 0 || f.something() || f.parked != nil || f.newest != nil || f.hold != nil || f.waiters != nil || !f.watch.Unused() {
 		return
 	}
 	f.q, q.flow = nil, nil
