@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -282,7 +281,7 @@ func Dial(ctx context.Context, url string, o *DialOptions) (*Conn, *http.Respons
 	subprotocol, agreed, wrong := o.judge(resp.Header, key)
 	var early []byte
 	if wrong == nil {
-		early, wrong = takeOver(resp, nc, max(t.ReadBufferSize, maxAnswer))
+		early, wrong = takeConn(resp, nc, max(t.ReadBufferSize, maxAnswer))
 	}
 	if wrong == nil && !d.release() {
 		wrong = &DialError{Status: resp.StatusCode, cause: contextEnded(ctx, "dial")}
@@ -427,9 +426,9 @@ func keepAnswer(resp *http.Response, nc net.Conn) {
 	resp.Body = io.NopCloser(bytes.NewReader(b))
 }
 
-// takeOver takes the connection of a 101 from net/http, with what has come
+// takeConn takes the connection of a 101 from net/http, with what has come
 // behind the head: as many bytes as the buffer of net/http has at most.
-func takeOver(resp *http.Response, nc net.Conn, most int) (early []byte, wrong *DialError) {
+func takeConn(resp *http.Response, nc net.Conn, most int) (early []byte, wrong *DialError) {
 	failed := func(err error) ([]byte, *DialError) {
 		return nil, &DialError{Status: resp.StatusCode, cause: err}
 	}
@@ -469,101 +468,4 @@ func viaProxy(t *http.Transport, r *http.Request) (*http.Transport, error) {
 		return tunnel.Dial(ctx, t, proxy, addr)
 	}
 	return tunnelled, nil
-}
-
-// join makes c one of l, where nothing is refused.
-func (c *Conn) join(l *live) {
-	_ = l.enter(0)
-	l.add(c)
-}
-
-// The client's role in a connection: it masks what it sends, the server does
-// not (RFC 6455 §5.1). All else is the same for both.
-
-// setClient makes t those of a client.
-func (t *terms) setClient(c Config) {
-	t.set(c)
-	t.newKey = randomKey
-	t.queue.Mask = func(key uint32, p []byte) uint32 { return uint32(mask(maskKey(key), p)) }
-}
-
-func (c *Conn) isClient() bool { return c.cfg.newKey != nil }
-
-// peerMasks reports whether the frames that come have to be masked.
-func (c *Conn) peerMasks() bool { return c.cfg.newKey == nil }
-
-func (c *Conn) role() string {
-	if c.isClient() {
-		return "client"
-	}
-	return "server"
-}
-
-// maySend reports whether this side may send code by its own choice: 1010 is
-// for clients, to which a server has not granted an extension (§7.4.1).
-func (c *Conn) maySend(code StatusCode) bool {
-	return code.sendable() || c.isClient() && code == StatusMandatoryExtension
-}
-
-// appendHeader appends the header of a frame to send.
-func (c *Conn) appendHeader(b []byte, h header) []byte {
-	if c.isClient() {
-		h.masked, h.key = true, c.cfg.newKey()
-	}
-	return appendHeader(b, h)
-}
-
-// shortHeader is the longest header of a control frame.
-const shortHeader = 2 + 4
-
-// appendControl appends a control frame to send.
-func (c *Conn) appendControl(b []byte, op opcode, payload []byte) []byte {
-	h := header{fin: true, op: op, length: int64(len(payload))}
-	if c.isClient() {
-		h.masked, h.key = true, c.cfg.newKey()
-	}
-	b = append(appendHeader(b, h), payload...)
-	mask(h.key, b[len(b)-len(payload):])
-	return b
-}
-
-// maskClose makes a Close frame, if there is one, what this side sends.
-func (c *Conn) maskClose(frame []byte) []byte {
-	if frame == nil || !c.isClient() {
-		return frame
-	}
-	return c.appendControl(nil, opClose, frame[2:])
-}
-
-// awaitServer waits, once both sides have sent their Close, for the server to
-// close the transport first (§7.1.1), so that it and not the client's port has
-// to rest.
-func (c *Conn) awaitServer() {
-	if !c.isClient() || c.peerCode == 0 || c.cfg.CloseTimeout < 0 {
-		return
-	}
-	c.t.In().After(c.cfg.CloseTimeout)
-	for total := 0; total < drainBytes; total += len(c.in.Unread()) {
-		c.in.Release()
-		if c.in.Fill(c.t, false) != nil {
-			return
-		}
-	}
-}
-
-// Masking keys must not be predictable (§5.3). A system call for each would
-// cost more than the frame, so they come from generators that are as strong and
-// have drawn their seed from the system.
-var keySources = sync.Pool{New: func() any {
-	var seed [32]byte
-	rand.Read(seed[:])
-	return mathrand.NewChaCha8(seed)
-}}
-
-// randomKey returns a new masking key.
-func randomKey() maskKey {
-	source := keySources.Get().(*mathrand.ChaCha8)
-	key := maskKey(source.Uint64())
-	keySources.Put(source)
-	return key
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/sockeye-ws/websocket/internal/inbuf"
@@ -286,29 +285,4 @@ func (c *Conn) park() bool {
 	// From here on another goroutine may have it.
 	_ = p.Arm(raw, token) // or it has been closed
 	return true
-}
-
-var inflows = sync.Pool{New: func() any { return new(inflow) }}
-
-// takeFor takes the turn, if it is free, and what goes with it.
-func (c *Conn) takeFor(who int32) bool {
-	if c.live != nil {
-		// Before, so that keepalive knows of whomever it meets.
-		if now := c.live.wheel.Now(); now != c.began.Load() {
-			c.began.Store(now)
-		}
-	}
-	if !c.turn.Take(who) {
-		return false
-	}
-	c.holdInflow()
-	return true
-}
-
-// holdInflow sees to it that the holder of the turn has an inflow.
-func (c *Conn) holdInflow() {
-	if c.inflow == nil {
-		c.inflow = inflows.Get().(*inflow)
-		c.asm.limit, c.asm.maxFrames = c.cfg.ReadLimit, c.cfg.MaxFragments
-	}
 }

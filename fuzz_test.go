@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
@@ -494,7 +495,9 @@ func (e eager) TryWrite(p []byte) (int, error) { return e.s.Write(p) }
 // play makes a connection on a script.
 func play(cfg *Config, pieces [][]byte) (*Conn, *script) {
 	s := &script{pieces: pieces}
-	c := newConn(s, nil, &terms{Config: *cfg, queue: sendq.Options{Limit: defaultWriteQueue, Timeout: cfg.WriteTimeout}}, "", nil)
+	quiet := *cfg
+	quiet.Logger = slog.New(slog.DiscardHandler)
+	c := newConn(s, nil, &terms{Config: quiet, queue: sendq.Options{Limit: defaultWriteQueue, Timeout: cfg.WriteTimeout}}, "", nil)
 	c.t = eager{c.t, s}
 	c.out.Init(c.t, (*member)(c), &c.cfg.queue)
 	s.c = c

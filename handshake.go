@@ -225,7 +225,7 @@ func (a agreement) appendResponse(b []byte, headers ...http.Header) ([]byte, err
 // [*HandshakeError] unless the connection failed while the 101 was written.
 //
 // The connection is the caller's to close, and is not closed when the HTTP
-// handler returns. WebSocket over HTTP/2 cannot be had this way.
+// handler returns. Requests over HTTP/2 are refused.
 func (u *Upgrader) Upgrade(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 	a, refused := u.negotiate(r)
 	if refused != nil {

@@ -15,7 +15,8 @@ import (
 )
 
 // live is the set of an Upgrader's connections, from before their 101 until
-// they are over, and the clock that they share.
+// they are over, and the clock that they share. Those of one DialOptions are
+// such a set, too, and each end of a Pipe is one.
 type live struct {
 	wheel wheel.Wheel[*member]
 	began time.Time // what its clock counts from
@@ -74,7 +75,7 @@ func (l *live) initClock(cfg *terms) {
 	l.ticks.firstMessage = l.wheel.Ticks(max(cfg.FirstMessageTimeout, 0))
 }
 
-// clock returns the time since the first request.
+// clock returns the time since the first connection was asked for.
 func (l *live) clock() time.Duration { return time.Since(l.began) }
 
 // enter reserves a place for a connection that a request asks for, or says why
@@ -134,6 +135,12 @@ func (l *live) add(c *Conn) {
 	if down { // Shutdown may have looked before it was there
 		c.goAway()
 	}
+}
+
+// join makes c one of l, where nothing is refused.
+func (c *Conn) join(l *live) {
+	_ = l.enter(0)
+	l.add(c)
 }
 
 // spread makes the intervals of connections differ by up to n ticks, so that

@@ -166,8 +166,8 @@ func TestO06MalformedLists(t *testing.T) {
 		_, err := parseOrigins([]string{"https://ok.example", s})
 		if err == nil {
 			t.Errorf("%q is accepted in a list", s)
-		} else if !strings.HasPrefix(err.Error(), "websocket: ") {
-			t.Errorf("%q: %v", s, err)
+		} else if text := internalError(err).Error(); !strings.HasPrefix(text, "websocket: ") || strings.Count(text, "websocket: ") != 1 || !strings.Contains(text, "Upgrader.Origins: ") {
+			t.Errorf("%q: %s", s, text)
 		}
 		// An Upgrader with such a list serves nobody, and says so each time.
 		u := &Upgrader{Origins: []string{s}}

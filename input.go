@@ -1,0 +1,215 @@
+package websocket
+
+import (
+	"context"
+	"errors"
+	"os"
+)
+
+// Frames as they come, and the wait for them. All of it runs under the read
+// turn.
+
+// nextFrame goes to the payload of the next data frame.
+func (c *Conn) nextFrame(ctx context.Context) error {
+	h, n, err := c.nextData(ctx, nil)
+	if err != nil {
+		return err
+	}
+	begins := c.asm.typ == 0
+	if v := c.asm.begin(h); v != nil {
+		return v
+	}
+	if begins {
+		if v := c.countMessage(); v != nil {
+			return v
+		}
+	}
+	c.in.Consume(n)
+	c.left, c.key, c.fin = h.length, h.key, h.fin
+	if h.length == 0 && !c.asm.deflated {
+		return c.judge(nil)
+	}
+	return nil
+}
+
+// nextData handles control frames until the header of a data frame is at the
+// front, and returns it without consuming it; or, with a ping, until that has
+// been answered. Inside a payload it stands before more data.
+func (c *Conn) nextData(ctx context.Context, until *ping) (header, int, error) {
+	for c.left == 0 {
+		if until.isAnswered() {
+			return header{}, 0, errYield
+		}
+		b := c.in.Unread()
+		h, n, v := parseHeader(b, c.peerMasks(), c.deflate != nil)
+		if v == nil && len(b) > 0 && !h.op.control() {
+			v = c.asm.order(h.op)
+		}
+		switch {
+		case v != nil:
+			return header{}, 0, v
+		case n > 0 && !h.op.control():
+			return h, n, nil
+		case n > 0 && len(b) >= n+int(h.length):
+			// Whole, so that a read that is cancelled leaves it whole.
+			p := b[n : n+int(h.length)]
+			c.in.Consume(n + len(p))
+			if c.asm.typ == 0 {
+				c.arrived()
+			}
+			mask(h.key, p)
+			if v := c.countControl(); v != nil && h.op != opClose {
+				return header{}, 0, v
+			}
+			if err := c.gotControl(h.op, p); err != nil {
+				return header{}, 0, err
+			}
+		default:
+			if err := c.fill(ctx); err != nil {
+				return header{}, 0, err
+			}
+		}
+	}
+	return header{}, 0, nil
+}
+
+// payload consumes up to n buffered bytes of the current frame, unmasked and
+// judged. They are valid until the input is next read or released.
+func (c *Conn) payload(n int64) ([]byte, error) {
+	b := c.in.Unread()
+	b = b[:min(int64(len(b)), c.left, n)]
+	c.in.Consume(len(b))
+	return b, c.judge(b)
+}
+
+// readPayload reads payload of the current frame into p, past the buffer.
+func (c *Conn) readPayload(ctx context.Context, p []byte) (int, error) {
+	n, err := c.readInto(ctx, p)
+	if err != nil {
+		return 0, err
+	}
+	return n, c.judge(p[:n])
+}
+
+// judge unmasks and checks bytes that have come of the current frame.
+func (c *Conn) judge(b []byte) error {
+	c.key = mask(c.key, b)
+	c.left -= int64(len(b))
+	if v := c.asm.accept(b, c.fin && c.left == 0); v != nil {
+		return v
+	}
+	return nil
+}
+
+// countMessages counts those that have come since the last time.
+func (c *Conn) countMessages() {
+	if n := c.asm.whole; n > 0 {
+		c.asm.whole = 0
+		c.received.messages.Add(uint64(n))
+	}
+}
+
+// await waits for a message to begin, if nothing has come of one. Here is where
+// most connections are most of the time: the less lies on the stack, the smaller
+// one does that something deeper has grown.
+func (c *Conn) await(ctx context.Context) error {
+	if !c.in.Empty() || c.asm.typ != 0 || c.reader != nil || c.outer(ctx).Done() != nil {
+		return nil
+	}
+	c.out.Flush()
+	c.countMessages()
+	err := c.in.Fill(c.t, true)
+	if err != nil {
+		return c.interruptedBy(ctx, err)
+	}
+	c.gotInput(c.in.Last())
+	return nil
+}
+
+// fill adds to the input.
+func (c *Conn) fill(ctx context.Context) (err error) {
+	idle := c.in.Empty() && c.left == 0
+	c.out.Flush() // what waits for company does not get any before the wait
+	c.countMessages()
+	if !idle || c.asm.typ != 0 {
+		c.awaitRest()
+		defer c.restCame(&err)
+	}
+	if c.turn.Holder() == turnEvents {
+		if !c.stays {
+			return c.tryFill()
+		}
+		c.mayLinger()
+		defer c.lingering.Store(0)
+	}
+	if c.outer(ctx).Done() == nil {
+		// Nothing but the end of the connection ends this wait, as a rule.
+		err := c.in.Fill(c.t, idle)
+		if err == nil {
+			c.gotInput(c.in.Last())
+			return nil
+		}
+		if err = c.interruptedBy(ctx, err); err != nil {
+			return err
+		}
+	}
+	_, err = c.untilInput(ctx, func() (int, error) {
+		if err := c.in.Fill(c.t, idle); err != nil {
+			return 0, err
+		}
+		return c.in.Last(), nil
+	})
+	return err
+}
+
+// readInto reads into p.
+func (c *Conn) readInto(ctx context.Context, p []byte) (n int, err error) {
+	c.out.Flush()
+	c.awaitRest()
+	defer c.restCame(&err)
+	if c.turn.Holder() == turnEvents {
+		c.mayLinger()
+		defer c.lingering.Store(0)
+	}
+	return c.untilInput(ctx, func() (int, error) { return c.t.Read(p) })
+}
+
+// untilInput runs a call that waits for input, until it succeeds, the connection
+// has ended, ctx has, or a read wants the turn from a Ping.
+func (c *Conn) untilInput(ctx context.Context, read func() (int, error)) (int, error) {
+	ctx = c.outer(ctx)
+	for {
+		c.watch.Begin(ctx, c.t.In())
+		n, err := read()
+		c.watch.End(ctx)
+		if n > 0 {
+			c.gotInput(n)
+			return n, nil
+		}
+		if err = c.interruptedBy(ctx, err); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// interruptedBy returns the error of a call that has waited for input and got
+// err, or nil if it is to wait on.
+func (c *Conn) interruptedBy(ctx context.Context, err error) error {
+	interrupted := isTimeout(err) && c.t.In().Resume()
+	switch {
+	case c.ended() != nil:
+		return c.ended()
+	case !interrupted: // a deadline that is not ours included
+		return lost(err)
+	case ctx.Err() != nil:
+		return contextEnded(ctx, "read")
+	case c.turn.Holder() == turnPing && c.turn.Claimed():
+		return errYield
+	case c.lingering.Load() == toldToPark:
+		c.stays, c.streak = false, 0
+		return errQuiet
+	}
+	return nil
+}
+
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
