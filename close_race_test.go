@@ -137,7 +137,7 @@ func TestReaderEndsLostConnection(t *testing.T) {
 			})
 			synctest.Wait()
 			h := newHearer(t, nil)
-			h.after = func() { mu.Lock(); mu.Unlock() } //nolint:staticcheck // it is the waiting that counts
+			h.after = func() { mu.Lock(); defer mu.Unlock() }
 			c.Start(h)
 			p.Conn().(*memconn.Conn).Reset()
 			wantClosed(t, done(t, "Read", returned), 1006, true)
