@@ -63,12 +63,15 @@ const (
 
 // check says what is wrong with c.
 func (c *Compression) check() error {
-	for name, bits := range map[string]int{"ServerWindowBits": c.ServerWindowBits, "ClientWindowBits": c.ClientWindowBits} {
-		if bits != 0 && (bits < deflate.MinBits || bits > deflate.MaxBits) {
-			return fmt.Errorf("Config.Compression.%s is %d, not %d to %d", name, bits, deflate.MinBits, deflate.MaxBits)
-		}
+	wrong := func(bits int) bool { return bits != 0 && (bits < deflate.MinBits || bits > deflate.MaxBits) }
+	name, bits := "ServerWindowBits", c.ServerWindowBits
+	if !wrong(bits) {
+		name, bits = "ClientWindowBits", c.ClientWindowBits
 	}
-	return nil
+	if !wrong(bits) {
+		return nil
+	}
+	return fmt.Errorf("Config.Compression.%s is %d, not %d to %d", name, bits, deflate.MinBits, deflate.MaxBits)
 }
 
 func (c *Compression) level() deflate.Level {

@@ -205,7 +205,7 @@ func (l *live) change(f func()) {
 // those whose transport has not been closed yet.
 func (u *Upgrader) Conns() iter.Seq[*Conn] {
 	return func(yield func(*Conn) bool) {
-		for m := range u.live.wheel.All() {
+		for _, m := range u.live.wheel.Snapshot() {
 			if !yield((*Conn)(m)) {
 				return
 			}
@@ -223,7 +223,11 @@ type ShutdownError struct {
 
 // Error says how many connections were cut.
 func (e *ShutdownError) Error() string {
-	return fmt.Sprintf("websocket: shutdown: %d connections cut: %v", e.Cut, e.cause)
+	noun := "connections"
+	if e.Cut == 1 {
+		noun = "connection"
+	}
+	return fmt.Sprintf("websocket: shutdown: %d %s cut: %v", e.Cut, noun, e.cause)
 }
 
 // Unwrap returns the cause of the context's end.

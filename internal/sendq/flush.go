@@ -19,10 +19,7 @@ func (q *Queue) attend(now bool) error {
 	q.busy = true
 	err := q.try()
 	if err != nil {
-		q.die()
-		q.mu.Unlock()
-		q.owner.Failed(err)
-		q.lock()
+		q.fail(err)
 		return err
 	}
 	q.done()
@@ -190,10 +187,7 @@ func (q *Queue) flush() {
 		q.sent.Bytes += uint64(n)
 		q.took(it, err)
 		if err != nil {
-			q.die()
-			q.mu.Unlock()
-			q.owner.Failed(err)
-			q.lock()
+			q.fail(err)
 			return
 		}
 		if q.handOn() {
@@ -238,6 +232,14 @@ func (q *Queue) over() {
 		q.release()
 	}
 	q.drained.Set()
+}
+
+// fail tells the owner of a failed call, with mu held and let go meanwhile.
+func (q *Queue) fail(err error) {
+	q.die()
+	q.mu.Unlock()
+	q.owner.Failed(err)
+	q.lock()
 }
 
 // die ends the queue after a failed call, with mu held.

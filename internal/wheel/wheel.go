@@ -4,7 +4,6 @@
 package wheel
 
 import (
-	"iter"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -132,17 +131,6 @@ func (w *Wheel[M]) Remove(m M) {
 	if !p.ticking {
 		w.unlink(m, p)
 		w.startOrStop()
-	}
-}
-
-// All returns the members as they are when the loop begins.
-func (w *Wheel[M]) All() iter.Seq[M] {
-	return func(yield func(M) bool) {
-		for _, m := range w.Snapshot() {
-			if !yield(m) {
-				return
-			}
-		}
 	}
 }
 

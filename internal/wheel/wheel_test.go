@@ -222,7 +222,7 @@ func TestAll(t *testing.T) {
 			w.Add(h, []uint32{Never, 1, uint32(i + 1), 1000}[i%4])
 		}
 		var got []*hand
-		for h := range w.All() {
+		for _, h := range w.Snapshot() {
 			got = append(got, h)
 			w.Remove(h)
 			w.Add(&hand{id: -1}, Never) // not seen by this loop
@@ -237,7 +237,7 @@ func TestAll(t *testing.T) {
 			delete(in, h)
 		}
 		n := 0
-		for range w.All() {
+		for range w.Snapshot() {
 			if n++; n == 7 {
 				break
 			}
@@ -409,7 +409,7 @@ func TestConcurrentUse(t *testing.T) {
 					for range rng.IntN(5) {
 						time.Sleep(time.Duration(rng.Int64N(int64(2 * second))))
 						w.Sooner(h, w.Now()+1+rng.Uint32N(3))
-						for range w.All() {
+						for range w.Snapshot() {
 							break
 						}
 					}
