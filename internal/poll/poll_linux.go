@@ -2,6 +2,7 @@ package poll
 
 import (
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -15,8 +16,10 @@ type Poller[W Waker] struct {
 	done  chan struct{}
 }
 
-// batch is how many wakes are taken at once.
-const batch = 256
+// batch is how many wakes are taken at once. Those are let run before more are
+// taken, or else a burst would have as many goroutines at a time as connections,
+// and the runtime keeps something of each for good.
+const batch = 32
 
 // New starts a Poller.
 func New[W Waker]() (*Poller[W], error) {
@@ -78,6 +81,9 @@ func (p *Poller[W]) run() {
 			if w := p.table.find(Token{ev.Fd, ev.Pad}); w != none {
 				w.Wake()
 			}
+		}
+		if n == batch {
+			runtime.Gosched()
 		}
 	}
 }
