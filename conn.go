@@ -147,6 +147,9 @@ func (c *Conn) LocalAddr() net.Addr { return c.t.LocalAddr() }
 // When ctx ends before the message is complete, the error Is ctx.Err();
 // nothing is lost: the next Read goes on where this one stopped.
 func (c *Conn) Read(ctx context.Context) (MessageType, []byte, error) {
+	if err := c.await(ctx); err != nil {
+		return 0, nil, err
+	}
 	typ, p, err := c.receive(ctx, nil)
 	if err == nil && p == nil {
 		p = []byte{}
@@ -158,6 +161,9 @@ func (c *Conn) Read(ctx context.Context) (MessageType, []byte, error) {
 // spares an allocation where dst has the room for it. On an error it returns
 // dst as it was; bytes between its length and its capacity may have changed.
 func (c *Conn) ReadAppend(ctx context.Context, dst []byte) (MessageType, []byte, error) {
+	if err := c.await(ctx); err != nil {
+		return 0, dst, err
+	}
 	if dst == nil {
 		dst = []byte{}
 	}
@@ -259,15 +265,23 @@ func (c *Conn) Write(ctx context.Context, typ MessageType, p []byte) error {
 	if err := checkMessage("write", typ, p); err != nil {
 		return err
 	}
-	h := header{fin: true, rsv1: c.compresses(typ, len(p)), op: typ.opcode(), length: int64(len(p))}
-	if h.rsv1 && len(p) > sendq.MaxMarked-maxHeader {
+	compressed := c.compresses(typ, len(p))
+	if compressed && len(p) > sendq.MaxMarked-maxHeader {
 		return c.writePieces(ctx, typ, p)
 	}
-	err := c.writeFrame(ctx, h, p, nil)
-	if err == nil {
-		c.traceSent(typ.bare(), int64(len(p)))
+	f := sendq.Frame{Payload: p, More: c.more.Load()}
+	c.setHeader(&f, header{fin: true, rsv1: compressed, op: typ.opcode()})
+	if err := c.out.Write(c.outer(ctx), &f); err != nil {
+		return c.sendError(ctx, "write", err)
 	}
-	return err
+	c.traceSent(typ.bare(), int64(len(p)))
+	return nil
+}
+
+// setHeader completes h, and makes it that of f.
+func (c *Conn) setHeader(f *sendq.Frame, h header) {
+	h.length = int64(len(f.Payload))
+	f.Header = uint8(len(c.appendHeader(f.Head[:0], h)))
 }
 
 // writePieces writes a message that is compressed, in frames: nothing of its size
@@ -310,17 +324,6 @@ func (c *Conn) Writer(ctx context.Context, typ MessageType) (io.WriteCloser, err
 		return nil, c.sendError(ctx, "write", err)
 	}
 	return &messageWriter{c: c, ctx: ctx, typ: typ, deflate: c.compresses(typ, -1), hold: hold}, nil
-}
-
-// writeFrame is the one way out for who may wait: every data frame that was
-// not posted passes it.
-func (c *Conn) writeFrame(ctx context.Context, h header, p []byte, within *sendq.Hold) error {
-	var head [maxHeader]byte
-	err := c.out.Write(c.outer(ctx), c.appendHeader(head[:0], h), p, within, c.more.Load())
-	if err != nil {
-		return c.sendError(ctx, "write", err)
-	}
-	return nil
 }
 
 // sendError is what a caller is told about an error of the queue.
@@ -375,18 +378,11 @@ func (c *Conn) outer(ctx context.Context) context.Context {
 	return ctx
 }
 
-// receive reads one message, appended to dst. Its error is the only one that
-// ends the connection over something that was read.
+// receive reads one message, appended to dst, for the holder of the turn, and
+// gives that up. Its error, and that of await before it, are the only ones that
+// end the connection over something that was read.
 func (c *Conn) receive(ctx context.Context, dst []byte) (MessageType, []byte, error) {
-	if err := c.takeTurn(ctx); err != nil {
-		return 0, dst, err
-	}
-	var typ MessageType
-	p := dst
-	err := c.await(ctx)
-	if err == nil {
-		typ, p, err = c.wholeMessage(ctx, dst)
-	}
+	typ, p, err := c.wholeMessage(ctx, dst)
 	if err != nil {
 		c.part.Keep()
 		p, err = dst, c.settle(err)

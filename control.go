@@ -452,7 +452,7 @@ func (c *Conn) skim(listen bool) (heard bool) {
 		} else if c.skipToClose() {
 			return true
 		}
-		if err := c.in.Fill(c.t, false); err != nil {
+		if err := c.in.Fill(c.t); err != nil {
 			return !isTimeout(err)
 		}
 		c.gotInput(c.in.Last())
@@ -499,7 +499,7 @@ func (c *Conn) discard(within, quiet time.Duration) {
 			c.t.In().After(min(quiet, max(time.Until(until), 1)))
 		}
 		c.in.Release()
-		if c.in.Fill(c.t, false) != nil {
+		if c.in.Fill(c.t) != nil {
 			return
 		}
 		c.gotInput(c.in.Last())

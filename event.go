@@ -261,16 +261,12 @@ func (c *Conn) park() bool {
 	if !c.canPark() {
 		return false
 	}
-	if f := c.inflow; f.asm.typ == 0 && f.in.Empty() && f.part.Len() == 0 && f.reader == nil {
-		c.in.Rest()
-		reusable := f.watch.Drop()
-		c.inflow = nil
-		if reusable {
-			*f = inflow{}
-			inflows.Put(f)
+	c.in.Rest()
+	if f := c.inflow; !f.knows() {
+		if f.watch.Drop() {
+			c.letInflow()
 		}
-	} else {
-		c.in.Rest()
+		c.inflow = nil // a callback may still have it
 	}
 	if c.more.Load() {
 		c.more.Store(false)

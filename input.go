@@ -109,21 +109,59 @@ func (c *Conn) countMessages() {
 	}
 }
 
-// await waits for a message to begin, if nothing has come of one. Here is where
-// most connections are most of the time: the less lies on the stack, the smaller
-// one does that something deeper has grown.
+// await takes the turn and, if nothing has come of a message, waits for one to
+// begin. Here is where most connections are most of the time: the less lies on the
+// stack, the smaller that stays. With an error it has not got the turn.
 func (c *Conn) await(ctx context.Context) error {
+	if err := c.takeTurn(ctx); err != nil {
+		return err
+	}
 	if !c.in.Empty() || c.asm.typ != 0 || c.reader != nil || c.outer(ctx).Done() != nil {
 		return nil
 	}
 	c.out.Flush()
 	c.countMessages()
-	err := c.in.Fill(c.t, true)
-	if err != nil {
-		return c.interruptedBy(ctx, err)
+	c.letInflow()
+	n, err := c.t.Fill((*intake)(c), true)
+	c.holdInflow()
+	c.in.Took(n)
+	if err == nil {
+		c.gotInput(n)
+		return nil
 	}
-	c.gotInput(c.in.Last())
-	return nil
+	if err = c.interruptedBy(ctx, err); err != nil {
+		err = c.settle(err)
+		c.giveTurn()
+	}
+	return err
+}
+
+// An intake is a Conn as the transport knows it: the room for what comes, and for
+// what is known of it, is there when something does.
+type intake Conn
+
+// Open implements transport.Room.
+func (i *intake) Open(held bool) []byte {
+	(*Conn)(i).holdInflow()
+	return i.in.Open(held)
+}
+
+// Drop implements transport.Room.
+func (i *intake) Drop() {
+	i.in.Drop()
+	(*Conn)(i).letInflow()
+}
+
+// takeIn waits for input, behind what is there.
+func (c *Conn) takeIn(idle bool) error {
+	if !idle {
+		return c.in.Fill(c.t)
+	}
+	c.letInflow()
+	n, err := c.t.Fill((*intake)(c), true)
+	c.holdInflow()
+	c.in.Took(n)
+	return err
 }
 
 // fill adds to the input.
@@ -144,7 +182,7 @@ func (c *Conn) fill(ctx context.Context) (err error) {
 	}
 	if c.outer(ctx).Done() == nil {
 		// Nothing but the end of the connection ends this wait, as a rule.
-		err := c.in.Fill(c.t, idle)
+		err := c.takeIn(idle)
 		if err == nil {
 			c.gotInput(c.in.Last())
 			return nil
@@ -154,7 +192,7 @@ func (c *Conn) fill(ctx context.Context) (err error) {
 		}
 	}
 	_, err = c.untilInput(ctx, func() (int, error) {
-		if err := c.in.Fill(c.t, idle); err != nil {
+		if err := c.takeIn(idle); err != nil {
 			return 0, err
 		}
 		return c.in.Last(), nil

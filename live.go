@@ -201,6 +201,9 @@ func (l *live) change(f func()) {
 	}
 }
 
+// served says that the goroutine of a handler has ended.
+func (l *live) served() { l.change(func() { l.handlers-- }) }
+
 // Conns returns the connections that are open as the loop begins, in no order:
 // those whose transport has not been closed yet.
 func (u *Upgrader) Conns() iter.Seq[*Conn] {

@@ -222,9 +222,10 @@ func (w *messageWriter) frame(p []byte, fin bool) error {
 			w.deflate = w.c.compresses(w.typ, len(p))
 		}
 	}
-	err := w.c.writeFrame(w.ctx, header{fin: fin, rsv1: w.deflate, op: op, length: int64(len(p))}, p, w.hold)
-	if err != nil {
-		return w.abort(err)
+	f := sendq.Frame{Payload: p, Within: w.hold, More: w.c.more.Load()}
+	w.c.setHeader(&f, header{fin: fin, rsv1: w.deflate, op: op})
+	if err := w.c.out.Write(w.c.outer(w.ctx), &f); err != nil {
+		return w.abort(w.c.sendError(w.ctx, "write", err))
 	}
 	w.sent = true
 	w.size += int64(len(p))

@@ -401,7 +401,7 @@ func (u *Upgrader) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begun := false
 	defer func() {
 		if !begun {
-			u.live.change(func() { u.live.handlers-- })
+			u.live.served()
 		}
 	}()
 	c, err := u.hijack(w, r, a, nil, w.Header(), header)
@@ -414,7 +414,7 @@ func (u *Upgrader) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	begun = true
 	go func() {
-		defer u.live.change(func() { u.live.handlers-- })
+		defer c.live.served()
 		c.serve(handler)
 	}()
 }
@@ -425,22 +425,25 @@ func (u *Upgrader) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (c *Conn) serve(handler func(*Conn) error) {
 	returned := false
 	defer func() {
-		if returned {
-			return
+		if !returned {
+			// A panic, or runtime.Goexit, for which there is nothing to recover.
+			c.logPanic(recover())
+			c.failWith(&CloseError{Code: StatusInternalError, cause: net.ErrClosed})
 		}
-		// A panic, or runtime.Goexit, for which there is nothing to recover.
-		c.logPanic(recover())
-		c.failWith(&CloseError{Code: StatusInternalError, cause: net.ErrClosed})
 	}()
-	err := handler(c)
+	c.obey(handler(c))
+	returned = true
+}
+
+// obey ends a connection as its handler's result says.
+func (c *Conn) obey(err error) {
 	if e, ok := err.(*CloseError); err == nil || ok && e == nil {
 		if !c.started() {
 			_ = c.Close(StatusNormalClosure, "")
 		}
-	} else {
-		c.failWith(c.verdict(err))
+		return
 	}
-	returned = true
+	c.failWith(c.verdict(err))
 }
 
 // logPanic logs what the application panicked with, if it did, as net/http

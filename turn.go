@@ -51,6 +51,25 @@ func (c *Conn) holdInflow() {
 	}
 }
 
+// knows reports whether f tells anything that a new one would not. Pongs that are
+// owed have been flushed before any wait.
+func (f *inflow) knows() bool {
+	return f.asm.typ != 0 || !f.in.Empty() || f.part.Len() != 0 || f.charged != 0 || f.reader != nil || f.heard || f.unfinished != nil
+}
+
+// letInflow gives the inflow back if nothing is known of the input, so that a
+// connection that waits for some does without.
+func (c *Conn) letInflow() {
+	f := c.inflow
+	if f == nil || f.knows() || !f.watch.Unused() {
+		return
+	}
+	f.in.Rest()
+	c.inflow = nil
+	*f = inflow{}
+	inflows.Put(f)
+}
+
 // takeFor takes the turn, if it is free, and what goes with it.
 func (c *Conn) takeFor(who int32) bool {
 	if c.live != nil {

@@ -48,7 +48,7 @@ type status struct {
 func serve(args []string, in io.Reader, out io.Writer) error {
 	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
 	addr := flags.String("addr", "127.0.0.1:0", "address to listen on; a loopback one")
-	mode := flags.String("mode", string(peer.Echo), "what to do: echo, stream, large, writers, fanout, upgrade, keepalive, deflate or deflate-takeover")
+	mode := flags.String("mode", string(peer.Echo), "what to do: echo, idle, stream, large, writers, fanout, upgrade, keepalive, deflate or deflate-takeover")
 	ping := flags.Duration("ping", 30*time.Second, "silence before a ping, of the servers that do so by themselves")
 	profile := flags.String("cpuprofile", "", "file for a profile of all that the server does")
 	secure := flags.Bool("tls", false, "use TLS")

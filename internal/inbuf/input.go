@@ -52,16 +52,17 @@ func (in *Input) Put(early []byte) {
 	}
 }
 
-// Fill reads once from t, behind what is unread; see transport.Conn.Fill.
-func (in *Input) Fill(t transport.Conn, idle bool) error {
+// Fill waits for input and reads once from t, behind what is unread.
+func (in *Input) Fill(t transport.Conn) error {
 	in.Rest()
-	n, err := t.Fill(in, idle)
-	in.took(n)
+	n, err := t.Fill(in, false)
+	in.Took(n)
 	return err
 }
 
-// took makes what a read has filled the input.
-func (in *Input) took(n int) {
+// Took makes what a read has filled, n bytes, the input. It is for who has
+// handed on Open and Drop to a transport.
+func (in *Input) Took(n int) {
 	in.last = n
 	if n == 0 {
 		return
@@ -80,7 +81,7 @@ func (in *Input) Last() int { return in.last }
 func (in *Input) TryFill(t transport.Conn) error {
 	in.Rest()
 	n, err := t.TryFill(in)
-	in.took(n)
+	in.Took(n)
 	return err
 }
 

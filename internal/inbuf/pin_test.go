@@ -88,10 +88,10 @@ func TestPin(t *testing.T) {
 		"rest":                     func(in *Input, _ *feed) { in.Rest() },
 		"consume all, then rest":   func(in *Input, _ *feed) { in.Consume(len(in.Unread())); in.Rest() },
 		"skip all, then rest":      func(in *Input, _ *feed) { n := int64(1000); in.Skip(&n); in.Rest() },
-		"fill":                     func(in *Input, f *feed) { in.Fill(f, false) },
-		"fill, and fill again":     func(in *Input, f *feed) { in.Fill(f, false); in.Fill(f, false) },
+		"fill":                     func(in *Input, f *feed) { in.Fill(f) },
+		"fill, and fill again":     func(in *Input, f *feed) { in.Fill(f); in.Fill(f) },
 		"fill, that finds nothing": func(in *Input, f *feed) { f.pieces = nil; in.TryFill(f) },
-		"release, then fill":       func(in *Input, f *feed) { in.Release(); in.Fill(f, false); in.Release() },
+		"release, then fill":       func(in *Input, f *feed) { in.Release(); in.Fill(f); in.Release() },
 	} {
 		for _, unread := range []string{"", "next"} {
 			var in Input

@@ -11,18 +11,37 @@ import (
 
 // writeAlone writes one frame from the caller's goroutine, which is busy, and
 // ends that. The error is as for Write.
-func (q *Queue) writeAlone(ctx context.Context, head, payload []byte, k kind) error {
-	n, all, err := q.writeNow(ctx, head, payload, k)
+func (q *Queue) writeAlone(ctx context.Context, f *Frame, k kind) error {
+	b, rest := q.firstPiece(f)
+	n, err := q.out.TryWrite(b.B)
+	return q.finishAlone(ctx, f, b, rest, n, err, k)
+}
+
+// finishAlone is what follows the first try to write the first piece of a frame,
+// b, of which n bytes were taken.
+func (q *Queue) finishAlone(ctx context.Context, f *Frame, b *bufpool.Buf, rest remainder, n int, err error, k kind) error {
+	all := err == nil && n == len(b.B) && len(rest.payload) == 0
+	if all || err != nil {
+		bufpool.Put(b)
+	} else {
+		n, all, err = q.writeRest(ctx, f, b, n, rest, k)
+	}
 	q.mu.Lock()
 	q.sent.Bytes += uint64(n)
+	if err != nil {
+		return q.notWritten(ctx, n, err)
+	}
 	if all && k != part {
 		q.sent.Messages++
 	}
-	if err == nil {
-		q.done()
-		q.unlock()
-		return nil
-	}
+	q.done()
+	q.unlock()
+	return nil
+}
+
+// notWritten settles what happened to a frame of which n bytes were written, with
+// mu held and let go.
+func (q *Queue) notWritten(ctx context.Context, n int, err error) error {
 	if n == 0 && ctx.Err() != nil && !q.dead {
 		q.done()
 		q.unlock()
@@ -37,67 +56,73 @@ func (q *Queue) writeAlone(ctx context.Context, head, payload []byte, k kind) er
 	return err
 }
 
-// writeNow writes one frame from the caller's goroutine, which is busy.
-func (q *Queue) writeNow(ctx context.Context, head, payload []byte, k kind) (n int, all bool, err error) {
-	// The head goes out with as much of the payload as is worth copying.
-	buf := bufpool.Get(len(head) + min(len(payload), small))
+// A remainder is what of a payload has not been copied, and the key to mask it.
+type remainder struct {
+	payload []byte
+	key     uint32
+}
+
+// firstPiece returns the head with as much of the payload as is worth copying, as
+// they are sent.
+func (q *Queue) firstPiece(f *Frame) (*bufpool.Buf, remainder) {
+	head := f.header()
+	buf := bufpool.Get(len(head) + min(len(f.Payload), small))
 	first := append(buf.B[:0], head...)
-	taken := min(len(payload), cap(first)-len(first))
-	first = append(first, payload[:taken]...)
-	key := q.mask(head, first[len(head):])
-	marked := head[0]&Marked != 0
-	if marked {
+	taken := min(len(f.Payload), cap(first)-len(first))
+	buf.B = append(first, f.Payload[:taken]...)
+	key := q.mask(head, buf.B[len(head):])
+	if f.marked() {
 		raw := buf
-		buf = bufpool.Get(len(first) + encodeSlack)
-		first = q.owner.(Encoder).Encode(buf.B[:0], first)
+		buf = bufpool.Get(len(raw.B) + encodeSlack)
+		buf.B = q.owner.(Encoder).Encode(buf.B[:0], raw.B)
 		bufpool.Put(raw)
 	}
+	return buf, remainder{f.Payload[taken:], key}
+}
 
-	n, err = q.out.TryWrite(first)
-	if err != nil || n == len(first) && taken == len(payload) {
-		bufpool.Put(buf)
-		return n, err == nil, err
-	}
-	if q.out.Tries() && taken == len(payload) {
+// writeRest goes on with a frame of whose first piece n bytes have been written.
+func (q *Queue) writeRest(ctx context.Context, f *Frame, first *bufpool.Buf, n int, rest remainder, k kind) (_ int, all bool, err error) {
+	if q.out.Tries() && len(rest.payload) == 0 {
 		// The socket is full. The rest need not keep the caller.
 		q.lock()
 		defer q.unlock()
 		if q.dead {
-			bufpool.Put(buf)
+			bufpool.Put(first)
 			return n, false, nil
 		}
-		q.keep(item{b: first[n:], buf: buf, count: frameCount(len(first)-n, k)})
+		b := first.B[n:]
+		q.keep(item{b: b, buf: first, count: frameCount(len(b), k)})
 		return n, false, nil
 	}
-	defer bufpool.Put(buf)
+	defer bufpool.Put(first)
 	defer func() {
-		if marked && n == 0 && err != nil {
+		if n == 0 && err != nil && f.marked() {
 			q.owner.(Encoder).Undo()
 		}
 	}()
 	if ctx.Done() != nil {
 		q.lock()
-		f := q.flow // which stays: the caller is busy
+		watch := &q.flow.watch // which stays: the caller is busy
 		q.unlock()
-		f.watch.Begin(ctx, q.out.Out())
+		watch.Begin(ctx, q.out.Out())
 		defer func() {
-			f.watch.End(ctx)
+			watch.End(ctx)
 			q.out.Out().Resume()
 		}()
 		if ctx.Err() != nil {
 			return n, false, ctx.Err()
 		}
 	}
-	m, err := q.out.Write(first[n:])
+	m, err := q.out.Write(first.B[n:])
 	n += m
 	if err != nil {
 		return n, false, err
 	}
-	if q.opt.Mask == nil || taken == len(payload) {
-		m, err = q.out.Write(payload[taken:])
+	if q.opt.Mask == nil || len(rest.payload) == 0 {
+		m, err = q.out.Write(rest.payload)
 		return n + m, err == nil, err
 	}
-	m, err = q.writeMasked(key, payload[taken:])
+	m, err = q.writeMasked(rest.key, rest.payload)
 	return n + m, err == nil, err
 }
 

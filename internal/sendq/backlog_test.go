@@ -366,7 +366,7 @@ func playModel(t *testing.T, l *lab, rng *rand.Rand, how string, end func(*lab, 
 			data = slices.DeleteFunc(data, func(name int) bool { return slices.Contains(dropped, name) })
 		case op < 9: // Write, if it need not wait
 			if size <= small && room() {
-				wantErr(t, "Write", l.q.Write(ctx, head(i, size-headSize), payload(i, size-headSize), nil, true), nil)
+				wantErr(t, "Write", l.q.Write(ctx, aFrame(head(i, size-headSize), payload(i, size-headSize), nil, true)), nil)
 				waits = append(waits, entry{i, size, false})
 				data = append(data, i)
 			}

@@ -365,7 +365,7 @@ func (l *lab) chatter(w int) {
 			if h, err = l.q.Begin(ctx, l.cut); err == nil {
 				// A context that ends in the second frame would leave a
 				// message that is cut.
-				err = l.q.Write(given, head(i, 10), payload(i, 10), h, false)
+				err = l.q.Write(given, aFrame(head(i, 10), payload(i, 10), h, false))
 				if err == nil {
 					err = l.write(ctx, i, size, h)
 				}

@@ -181,7 +181,7 @@ func frame(name, size int) []byte {
 
 // write writes a frame of the given size.
 func (l *lab) write(ctx context.Context, name, size int, within *Hold) error {
-	return l.q.Write(ctx, head(name, size-headSize), payload(name, size-headSize), within, false)
+	return l.q.Write(ctx, aFrame(head(name, size-headSize), payload(name, size-headSize), within, false))
 }
 
 // writing writes in the background, and returns where the error comes. It
@@ -285,3 +285,10 @@ func upTo(n int) (names []int) {
 
 // label names a subtest after numbers.
 func label(what string, n ...int) string { return fmt.Sprint(what, " ", n) }
+
+// aFrame makes a Frame with this header.
+func aFrame(head, payload []byte, within *Hold, more bool) *Frame {
+	f := &Frame{Payload: payload, Within: within, More: more}
+	f.Header = uint8(copy(f.Head[:], head))
+	return f
+}

@@ -58,20 +58,20 @@ func TestMask(t *testing.T) {
 						want.Write(masked(key, p))
 						key += 1000
 					}
-					send("Write", l.q.Write(ctx, keyed(key), p, nil, false))
-					send("Write", l.q.Write(ctx, keyed(key), p, nil, true))
+					send("Write", l.q.Write(ctx, aFrame(keyed(key), p, nil, false)))
+					send("Write", l.q.Write(ctx, aFrame(keyed(key), p, nil, true)))
 					_, err := l.q.Post(keyed(key), p, false)
 					send("Post", err)
 					h, err := l.q.Begin(ctx, l.cut)
 					if err != nil {
 						t.Fatal(err)
 					}
-					send("a part", l.q.Write(ctx, keyed(key), p, h, false))
+					send("a part", l.q.Write(ctx, aFrame(keyed(key), p, h, false)))
 					h.Final()
 					after := key
 					key += 1000
 					_, err = l.q.Post(keyed(after), p, false)
-					send("the last part", l.q.Write(ctx, keyed(key), p, h, false))
+					send("the last part", l.q.Write(ctx, aFrame(keyed(key), p, h, false)))
 					l.q.End(h)
 					if err != nil {
 						t.Error(err)
@@ -102,7 +102,7 @@ func TestMaskFails(t *testing.T) {
 		l.q.opt.Mask = shift
 		l.here.SetBuffer(4 << 20)
 		l.here.FailWriteAfter(200<<10, syscall.EPIPE)
-		err := l.q.Write(ctx, keyed(1), make([]byte, 1<<20), nil, false)
+		err := l.q.Write(ctx, aFrame(keyed(1), make([]byte, 1<<20), nil, false))
 		if !errors.Is(err, syscall.EPIPE) {
 			t.Errorf("%v", err)
 		}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/sockeye-ws/websocket/internal/await"
+	"github.com/sockeye-ws/websocket/internal/bufpool"
 	"github.com/sockeye-ws/websocket/internal/transport"
 )
 
@@ -168,23 +169,71 @@ func (q *Queue) Init(out transport.Conn, owner Owner, opt *Options) {
 	q.out, q.owner, q.opt, q.pace = out, owner, opt, NewPace()
 }
 
+// A Frame is one frame to write.
+type Frame struct {
+	Payload []byte
+	// Within is the Hold that it belongs to, or nil for a message of its own.
+	Within *Hold
+	// More says that other frames are about to follow, with which it should
+	// share a call.
+	More bool
+	// The header is the first Header bytes of Head.
+	Header uint8
+	Head   [MaxHeader]byte
+}
+
+// MaxHeader is the longest header of a frame.
+const MaxHeader = 14
+
+func (f *Frame) header() []byte { return f.Head[:f.Header] }
+func (f *Frame) size() int      { return int(f.Header) + len(f.Payload) }
+func (f *Frame) marked() bool   { return f.Head[0]&Marked != 0 }
+
 // Write sends one frame. When it returns nil, the frame has been taken by
-// the connection, or is in the queue and will be without further calls. more
-// says that other frames are about to follow, with which it should share a
-// call. When ctx ends before the first byte was taken, nothing is sent and the
-// error is ctx.Err(); when it ends later, the error is a *TornError, and the
-// connection is of no more use. within is the Hold that the frame belongs to,
-// or nil for a message of its own.
-func (q *Queue) Write(ctx context.Context, head, payload []byte, within *Hold, more bool) error {
-	size := len(head) + len(payload)
-	q.mu.Lock()
-	if q.flow == nil && within == nil && size <= small && !more && !q.busy && !q.closed && !q.gap && q.pace.Now() {
-		// Nothing goes on, as is most often so.
-		q.busy = true
-		q.mu.Unlock()
-		return q.writeAlone(ctx, head, payload, kept)
+// the connection, or is in the queue and will be without further calls. When
+// ctx ends before the first byte was taken, nothing is sent and the error is
+// ctx.Err(); when it ends later, the error is a *TornError, and the connection is
+// of no more use.
+//
+// A goroutine that does nothing but read and write small messages fits into the
+// smallest stack there is, as long as nothing here takes much of it.
+func (q *Queue) Write(ctx context.Context, f *Frame) error {
+	if !q.beginAlone(f) {
+		return q.writeAmong(ctx, f)
 	}
-	q.need()
+	b, _ := q.firstPiece(f) // all of it
+	n, err := q.out.TryWrite(b.B)
+	if err != nil || n < len(b.B) {
+		return q.finishAlone(ctx, f, b, remainder{}, n, err, kept)
+	}
+	bufpool.Put(b)
+	q.mu.Lock()
+	q.sent.Bytes += uint64(n)
+	q.sent.Messages++
+	q.done()
+	q.unlock()
+	return nil
+}
+
+// beginAlone makes the caller busy with f if nothing else goes on, as is most
+// often so.
+func (q *Queue) beginAlone(f *Frame) bool {
+	if f.Within != nil || f.More || f.size() > small {
+		return false
+	}
+	q.mu.Lock()
+	alone := q.flow == nil && !q.busy && !q.closed && !q.gap && q.pace.Now()
+	if alone {
+		q.busy = true
+	}
+	q.mu.Unlock()
+	return alone
+}
+
+// writeAmong is Write where other frames may be.
+func (q *Queue) writeAmong(ctx context.Context, f *Frame) error {
+	within, size := f.Within, f.size()
+	q.lock()
 	if within != nil {
 		within.writing = true
 		defer q.wrote(within)
@@ -208,22 +257,22 @@ func (q *Queue) Write(ctx context.Context, head, payload []byte, within *Hold, m
 	}
 	if size <= small {
 		quiet := !q.busy && !q.something()
-		if !quiet || more || !q.pace.Now() {
-			q.guess = q.guess || quiet && !more
-			if q.back == nil && (more || q.guess) {
+		if !quiet || f.More || !q.pace.Now() {
+			q.guess = q.guess || quiet && !f.More
+			if q.back == nil && (f.More || q.guess) {
 				q.back = newBacklog()
 				q.back.start = several
 				q.pending.Store(true)
 			}
-			q.append(head, payload, k)
-			_ = q.attend(!more && !q.guess)
+			q.append(f.header(), f.Payload, k)
+			_ = q.attend(!f.More && !q.guess)
 			q.unlock()
 			return nil
 		}
 		q.busy = true
 	}
 	q.mu.Unlock()
-	err := q.writeAlone(ctx, head, payload, k)
+	err := q.writeAlone(ctx, f, k)
 	if within != nil && err != nil && err == ctx.Err() { // nothing of it has left
 		q.mu.Lock()
 		within.begun, within.whole = !began, false

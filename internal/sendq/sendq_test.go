@@ -30,7 +30,7 @@ func TestWriteQuietAllocatesNothing(t *testing.T) {
 	h, p := head(1, 100), payload(1, 100)
 	bufpool.Put(bufpool.Get(200))
 	n := testing.AllocsPerRun(1000, func() {
-		q.Write(ctx, h, p, nil, false)
+		q.Write(ctx, aFrame(h, p, nil, false))
 		answer(&q, h)
 	})
 	if n >= 1 && !raceEnabled {

@@ -206,26 +206,24 @@ func (s *socket) letGo() {
 	}
 }
 
-// read and write run c where there may be no net.Conn.
-func (s *socket) read(c *call) error  { return s.run(c, in, syscall.RawConn.Read, c.tryRead) }
-func (s *socket) write(c *call) error { return s.run(c, out, syscall.RawConn.Write, c.tryWrite) }
-
-// run has the net.Conn run a call, or tries it on the bare descriptor. A call that
-// has to wait gets a net.Conn. Where there are no descriptors for that, it tries
-// again from time to time, as long as it may wait.
-func (s *socket) run(c *call, to direction, wait func(syscall.RawConn, func(uintptr) bool) error, try func(uintptr) bool) error {
+// run makes a call where there may be no net.Conn: it has one run it, or tries it
+// on the bare descriptor. A call that has to wait gets a net.Conn. Where there
+// are no descriptors for that, it tries again from time to time, as long as it may
+// wait; waits says whether it may.
+func (s *socket) run(waits bool, to direction, call func(syscall.RawConn, func(uintptr) bool) error, try func(uintptr) bool) error {
 	var began time.Time
 	for pause := shortPause; ; pause = min(2*pause, longPause) {
 		if s.hold() {
-			defer s.letGo()
-			return wait(s.raw, try)
+			err := call(s.raw, try)
+			s.letGo()
+			return err
 		}
 		s.using.RLock()
 		if s.raw != nil { // since then
 			s.using.RUnlock()
 			continue
 		}
-		err := s.refusal(c, to, began)
+		err := s.refusal(waits, to, began)
 		done := err != nil || try(uintptr(s.fd))
 		s.using.RUnlock()
 		if done {
@@ -252,7 +250,7 @@ const (
 
 // refusal is why a call on the bare descriptor fails, as it would with a net.Conn.
 // It has been waiting for one since began.
-func (s *socket) refusal(c *call, to direction, began time.Time) error {
+func (s *socket) refusal(waits bool, to direction, began time.Time) error {
 	if s.fd < 0 {
 		return net.ErrClosed
 	}
@@ -262,7 +260,7 @@ func (s *socket) refusal(c *call, to direction, began time.Time) error {
 	switch {
 	case to == in:
 		late = s.interrupted[in] || s.readBy != 0 && time.Since(epoch) >= s.readBy
-	case c.wait:
+	case waits:
 		late = s.interrupted[out] || s.bound > 0 && !began.IsZero() && time.Since(began) > s.bound
 	}
 	if late {

@@ -3,6 +3,7 @@
 package transport
 
 import (
+	"cmp"
 	"io"
 	"net"
 	"os"
@@ -20,17 +21,31 @@ type socket struct {
 	*detachment                 // nil: it stays attached
 }
 
-// A call is one that reads or writes. Its callbacks are made once, and calls
-// are lent: one costs no allocation, and an idle connection holds none.
+// A fill is a call that reads into a room, and is all that a connection holds
+// while it waits; a call reads or writes p. Their callbacks are made once, and
+// they are lent: none costs an allocation, and a parked connection holds none.
+type fill struct {
+	room Room
+	err  error
+	n    int32
+	wait bool // for input
+	try  func(fd uintptr) bool
+}
+
 type call struct {
-	room Room // to read into, or else p
 	p    []byte
 	n    int
 	err  error
-	wait bool // for input, or until all of p is written
+	wait bool // until something has come, or all of p is written
 
 	tryRead, tryWrite func(fd uintptr) bool
 }
+
+var fills = sync.Pool{New: func() any {
+	f := new(fill)
+	f.try = f.readOnce
+	return f
+}}
 
 var calls = sync.Pool{New: func() any {
 	c := new(call)
@@ -38,15 +53,43 @@ var calls = sync.Pool{New: func() any {
 	return c
 }}
 
-func newCall(room Room, p []byte) *call {
+func newFill(room Room, wait bool) *fill {
+	f := fills.Get().(*fill)
+	f.room, f.n, f.err, f.wait = room, 0, nil, wait
+	return f
+}
+
+func newCall(p []byte, wait bool) *call {
 	c := calls.Get().(*call)
-	c.room, c.p, c.n, c.err = room, p, 0, nil
+	c.p, c.n, c.err, c.wait = p, 0, nil, wait
 	return c
 }
 
+// done gives f back and returns what it has come to, if the call returned err.
+func (f *fill) done(err error) (int, error) {
+	n := int(f.n)
+	if err == nil {
+		err = f.err
+	}
+	f.room, f.err = nil, nil
+	fills.Put(f)
+	return outcome(n, err)
+}
+
 func (c *call) done() {
-	c.room, c.p, c.err = nil, nil, nil
+	c.p, c.err = nil, nil
 	calls.Put(c)
+}
+
+// outcome is what a read has come to: nothing means the end.
+func outcome(n int, err error) (int, error) {
+	switch {
+	case err != nil:
+		return 0, err
+	case n == 0:
+		return 0, io.EOF
+	}
+	return n, nil
 }
 
 func newSocket(c net.Conn, writeTimeout time.Duration) Conn {
@@ -63,50 +106,59 @@ func newSocket(c net.Conn, writeTimeout time.Duration) Conn {
 
 func (s *socket) Raw() Descriptor { return s }
 
-func (s *socket) Fill(room Room, _ bool) (int, error) { return s.doRead(newCall(room, nil), true) }
-
-func (s *socket) TryFill(room Room) (int, error) { return s.doRead(newCall(room, nil), false) }
-
-func (s *socket) Read(p []byte) (int, error) { return s.doRead(newCall(nil, p), true) }
-
-func (s *socket) doRead(c *call, wait bool) (int, error) {
-	defer c.done()
-	c.wait = wait
-	var err error
-	if s.hold() {
-		// From here, since what waits shall not be deep.
-		err = s.raw.Read(c.tryRead)
-		s.letGo()
-	} else {
-		err = s.read(c)
+// Fill implements Conn. It is on the stack of every connection that a goroutine
+// waits for, and so as shallow as can be.
+func (s *socket) Fill(room Room, _ bool) (int, error) {
+	if !s.hold() {
+		return s.fill(room, true)
 	}
-	switch {
-	case err != nil:
-		return 0, err
-	case c.err != nil:
-		return 0, c.err
-	case c.n == 0:
-		return 0, io.EOF
-	}
-	return c.n, nil
+	f := newFill(room, true)
+	err := s.raw.Read(f.try)
+	s.letGo()
+	return f.done(err)
+}
+
+// TryFill implements Conn.
+func (s *socket) TryFill(room Room) (int, error) { return s.fill(room, false) }
+
+func (s *socket) fill(room Room, wait bool) (int, error) {
+	f := newFill(room, wait)
+	return f.done(s.run(wait, in, syscall.RawConn.Read, f.try))
 }
 
 // readOnce reads what is there. It reports false, to be called again when the
 // descriptor is readable, when nothing is; no buffer is held meanwhile.
-func (c *call) readOnce(fd uintptr) bool {
-	p := c.p
-	if c.room != nil {
-		p = c.room.Open(false)
-	}
-	n, err := retry(syscall.Read, fd, p)
-	if n <= 0 && c.room != nil {
-		c.room.Drop()
+func (f *fill) readOnce(fd uintptr) bool {
+	n, err := retry(syscall.Read, fd, f.room.Open(false))
+	if n <= 0 {
+		f.room.Drop()
 	}
 	switch {
-	case err == syscall.EAGAIN && c.wait:
+	case err == syscall.EAGAIN && f.wait:
 		return false
 	case err == syscall.EAGAIN:
-		c.err = ErrNotReady
+		f.err = ErrNotReady
+	case err != nil:
+		f.err = os.NewSyscallError("read", err)
+	default:
+		f.n = int32(n)
+	}
+	return true
+}
+
+func (s *socket) Read(p []byte) (int, error) {
+	c := newCall(p, true)
+	defer c.done()
+	err := s.run(true, in, syscall.RawConn.Read, c.tryRead)
+	return outcome(c.n, cmp.Or(err, c.err))
+}
+
+// readOnce is that of fill, to p.
+func (c *call) readOnce(fd uintptr) bool {
+	n, err := retry(syscall.Read, fd, c.p)
+	switch {
+	case err == syscall.EAGAIN:
+		return false
 	case err != nil:
 		c.err = os.NewSyscallError("read", err)
 	default:
@@ -137,8 +189,25 @@ func peek(d Descriptor) bool {
 
 func (s *socket) Tries() bool { return true }
 
+// TryWrite implements Conn. An interrupt that is still in force concerns waits
+// alone. It is as shallow as Fill.
 func (s *socket) TryWrite(p []byte) (int, error) {
-	return s.doWrite(p, false)
+	c := newCall(p, false)
+	var err error
+	if s.hold() {
+		err = s.raw.Write(c.tryWrite)
+		s.letGo()
+	} else {
+		err = s.run(false, out, syscall.RawConn.Write, c.tryWrite)
+	}
+	n := c.n
+	if c.err != nil {
+		err = c.err
+	} else if err != nil && os.IsTimeout(err) {
+		err = nil
+	}
+	c.done()
+	return n, err
 }
 
 // atOnce is how much a peer that reads as fast as we write is given before
@@ -148,7 +217,7 @@ const atOnce = 4 << 20
 func (s *socket) Write(p []byte) (n int, err error) {
 	for {
 		piece := p[:min(len(p), atOnce)]
-		m, err := s.doWrite(piece, false)
+		m, err := s.TryWrite(piece)
 		n, p = n+m, p[m:]
 		if err != nil || len(p) == 0 {
 			return n, err
@@ -157,7 +226,7 @@ func (s *socket) Write(p []byte) (n int, err error) {
 			continue
 		}
 		s.arm()
-		m, err = s.doWrite(p[:min(len(p), Piece)], true)
+		m, err = s.writeWaiting(p[:min(len(p), Piece)])
 		s.disarm()
 		n, p = n+m, p[m:]
 		if err != nil || len(p) == 0 {
@@ -166,25 +235,11 @@ func (s *socket) Write(p []byte) (n int, err error) {
 	}
 }
 
-func (s *socket) doWrite(p []byte, wait bool) (int, error) {
-	c := newCall(nil, p)
+func (s *socket) writeWaiting(p []byte) (int, error) {
+	c := newCall(p, true)
 	defer c.done()
-	c.wait = wait
-	var err error
-	if s.hold() {
-		err = s.raw.Write(c.tryWrite)
-		s.letGo()
-	} else {
-		err = s.write(c)
-	}
-	if c.err != nil {
-		return c.n, c.err
-	}
-	if os.IsTimeout(err) && !wait {
-		// An interrupt that is still in force concerns waits alone.
-		return c.n, nil
-	}
-	return c.n, err
+	err := s.run(true, out, syscall.RawConn.Write, c.tryWrite)
+	return c.n, cmp.Or(c.err, err)
 }
 
 // writeAll hands the descriptor as much as it takes, and waits for it to take

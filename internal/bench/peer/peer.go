@@ -25,6 +25,8 @@ const (
 	Fanout  Mode = "fanout"  // sends every message to all connections
 	Large   Mode = "large"   // like Echo, but the raw server, too, copies through copySize
 	Upgrade Mode = "upgrade" // like Echo, but the raw server, too, answers a handshake
+	// Idle is like Echo, but no handler keeps a buffer of its own meanwhile.
+	Idle Mode = "idle"
 	// Keepalive is like Echo with pings of the server in between.
 	Keepalive Mode = "keepalive"
 	// Deflate and DeflateTakeover are like Echo with permessage-deflate for
@@ -122,6 +124,8 @@ func (w *work) run(c conn) {
 	switch w.mode {
 	case Echo, Large, Upgrade, Keepalive, Deflate, DeflateTakeover:
 		_ = c.Echo()
+	case Idle:
+		idle(c)
 	case Stream:
 		_ = c.Stream()
 	case Writers:
@@ -129,17 +133,32 @@ func (w *work) run(c conn) {
 			writers(c, p)
 		}
 	case Fanout:
-		w.join(c)
-		defer w.leave(c)
-		var buf []byte
-		for {
-			p, err := c.Receive(buf[:0])
-			if err != nil {
-				return
-			}
-			buf = p
-			w.group.send(p)
+		w.spread(c)
+	}
+}
+
+// idle echoes, and holds nothing while it waits.
+func idle(c conn) {
+	for {
+		p, err := c.Receive(nil)
+		if err != nil || c.Send(p) != nil {
+			return
 		}
+	}
+}
+
+// spread sends what comes from c to every member.
+func (w *work) spread(c conn) {
+	w.join(c)
+	defer w.leave(c)
+	var buf []byte
+	for {
+		p, err := c.Receive(buf[:0])
+		if err != nil {
+			return
+		}
+		buf = p
+		w.group.send(p)
 	}
 }
 
