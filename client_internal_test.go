@@ -28,6 +28,10 @@ func clientOn(nc net.Conn, cfg Config, keys ...maskKey) *Conn {
 		keys = append(keys[1:], key)
 		return key
 	}
+	t.newKeys = func(dst []maskKey) int {
+		dst[0] = t.newKey()
+		return 1
+	}
 	c := newConn(nc, nil, &t, "", nil)
 	return c
 }

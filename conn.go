@@ -120,7 +120,11 @@ func newConn(nc net.Conn, early []byte, cfg *terms, subprotocol string, values c
 	c.holdInflow()
 	c.in.Put(early)
 	c.received.bytes.Store(uint64(len(early)))
-	c.out.Init(c.t, (*member)(c), &cfg.queue)
+	owner := sendq.Owner((*member)(c))
+	if c.isClient() {
+		owner = &keyed{member: (*member)(c)}
+	}
+	c.out.Init(c.t, owner, &cfg.queue)
 	return c
 }
 

@@ -209,6 +209,9 @@ func (m *member) Tick(now uint32) uint32 { return (*Conn)(m).tick(now) }
 // Failed implements sendq.Owner.
 func (m *member) Failed(err error) { (*Conn)(m).writeFailed(err) }
 
+// Key implements sendq.Owner; a server does not mask.
+func (m *member) Key() uint32 { return 0 }
+
 // Wake implements poll.Waker.
 func (m *member) Wake() { go (*Conn)(m).woken() }
 

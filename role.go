@@ -12,7 +12,7 @@ import (
 // setClient makes t those of a client.
 func (t *terms) setClient(c Config) {
 	t.set(c)
-	t.newKey = randomKey
+	t.newKey, t.newKeys = randomKey, randomKeys
 	t.queue.Mask = func(key uint32, p []byte) uint32 { return uint32(mask(maskKey(key), p)) }
 }
 
@@ -34,11 +34,10 @@ func (c *Conn) maySend(code StatusCode) bool {
 	return code.sendable() || c.isClient() && code == StatusMandatoryExtension
 }
 
-// appendHeader appends the header of a frame to send.
+// appendHeader appends the header of a data frame to send. A client's has room for
+// the key, which is made when the frame is queued or sent; see keyed.
 func (c *Conn) appendHeader(b []byte, h header) []byte {
-	if c.isClient() {
-		h.masked, h.key = true, c.cfg.newKey()
-	}
+	h.masked = c.isClient()
 	return appendHeader(b, h)
 }
 
@@ -89,4 +88,32 @@ func randomKey() maskKey {
 	key := maskKey(source.Uint64())
 	keySources.Put(source)
 	return key
+}
+
+// randomKeys makes new masking keys of all of dst, and returns how many.
+func randomKeys(dst []maskKey) int {
+	source := keySources.Get().(*mathrand.ChaCha8)
+	for i := range dst {
+		dst[i] = maskKey(source.Uint64())
+	}
+	keySources.Put(source)
+	return len(dst)
+}
+
+// A keyed is a client's Conn as its queue knows it, with keys in stock for the
+// frames of data.
+type keyed struct {
+	*member
+	stock    [16]maskKey
+	from, to uint8 // what is left of it
+}
+
+// Key implements sendq.Owner.
+func (k *keyed) Key() uint32 {
+	if k.from == k.to {
+		k.from, k.to = 0, uint8(k.cfg.newKeys(k.stock[:]))
+	}
+	key := k.stock[k.from%uint8(len(k.stock))]
+	k.from++
+	return uint32(key)
 }

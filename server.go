@@ -296,6 +296,8 @@ type terms struct {
 	// newKey makes the masking keys of what a client sends; nil: this is a
 	// server, which does not mask (RFC 6455 §5.1).
 	newKey func() maskKey
+	// newKeys is that for some of them, at least one, and returns how many.
+	newKeys func([]maskKey) int
 }
 
 func (t *terms) set(c Config) {

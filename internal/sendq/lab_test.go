@@ -27,6 +27,7 @@ const (
 
 // A lab is a queue over an in-memory connection, and its peer.
 type lab struct {
+	key        uint32 // the next
 	t          *testing.T
 	q          Queue
 	conn       transport.Conn
@@ -51,6 +52,13 @@ func inLab(t *testing.T, f func(t *testing.T, l *lab)) {
 		synctest.Wait()
 		l.wantNothingKept()
 	})
+}
+
+// Key implements Owner: each is a thousand more than the one before.
+func (l *lab) Key() uint32 {
+	key := l.key
+	l.key += 1000
+	return key
 }
 
 // Failed implements Owner.

@@ -12,6 +12,7 @@ package sendq
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -62,9 +63,9 @@ type Options struct {
 	// accepted, as a Cut is to follow: nothing may come after a gap.
 	Disconnect bool
 	// Mask, if not nil, is applied to what is written of each payload, in a
-	// copy: to its pieces in order, the first with the key that the last
-	// four bytes of the head are, the others with what the call before
-	// returned. Control frames come as they are to be written.
+	// copy: to its pieces in order, the first with a key of the Owner, which
+	// becomes the last four bytes of the head, the others with what the call
+	// before returned. Control frames come as they are to be written.
 	Mask func(key uint32, p []byte) (next uint32)
 	// High is the most bytes that were ever queued.
 	High atomic.Int64
@@ -77,6 +78,9 @@ type Traffic struct{ Bytes, Messages uint64 }
 type Owner interface {
 	// Failed is called once, without locks, when a write failed.
 	Failed(error)
+	// Key returns a key for Options.Mask, a new one for each frame. One call
+	// is made at a time, and it must not use the Queue.
+	Key() uint32
 }
 
 // A Queue is the way out of one connection. Init must be called first.
@@ -225,15 +229,24 @@ func (q *Queue) beginAlone(f *Frame) bool {
 	alone := q.flow == nil && !q.busy && !q.closed && !q.gap && q.pace.Now()
 	if alone {
 		q.busy = true
+		q.seal(f.header())
 	}
 	q.mu.Unlock()
 	return alone
+}
+
+// seal puts a new key into a head, with mu held.
+func (q *Queue) seal(head []byte) {
+	if q.opt.Mask != nil {
+		binary.LittleEndian.PutUint32(head[len(head)-4:], q.owner.Key())
+	}
 }
 
 // writeAmong is Write where other frames may be.
 func (q *Queue) writeAmong(ctx context.Context, f *Frame) error {
 	within, size := f.Within, f.size()
 	q.lock()
+	q.seal(f.header())
 	if within != nil {
 		within.writing = true
 		defer q.wrote(within)
@@ -324,6 +337,9 @@ func (q *Queue) post(head, payload []byte, shared bool, s *Shared) (dropped int,
 	if shared && (s != nil || size > tiny) {
 		(*to).share(payload, loose, s)
 	} else {
+		if !shared {
+			q.seal(head)
+		}
 		q.mask(head, (*to).copy(head, payload, loose, q.opt.DropOldest))
 	}
 	q.add(size)
