@@ -80,6 +80,7 @@ func TestS06FramesAsWritten(t *testing.T) {
 	must(err)
 	must(w.Close())
 	want("Writer", "81 85 37fa213d 7f9f4d5158")
+	c.holdInflow()
 	must(c.gotControl(opPing, []byte("ok")))
 	c.out.Flush()
 	c.out.Attend()

@@ -117,9 +117,11 @@ func newConn(nc net.Conn, early []byte, cfg *terms, subprotocol string, values c
 		c.rare = &rare{subprotocol: subprotocol, values: values}
 	}
 	c.t = transport.New(nc, cfg.WriteTimeout)
-	c.holdInflow()
-	c.in.Put(early)
-	c.received.bytes.Store(uint64(len(early)))
+	if len(early) > 0 {
+		c.holdInflow()
+		c.in.Put(early)
+		c.received.bytes.Store(uint64(len(early)))
+	}
 	owner := sendq.Owner((*member)(c))
 	if c.isClient() {
 		owner = &keyed{member: (*member)(c)}

@@ -155,13 +155,15 @@ func (c *Conn) record(e *ending, frame []byte) bool {
 			c.out.TryLast(frame)
 		}
 		c.out.Drop()
-		_ = c.t.Abort()
+		_ = c.t.Abort() // which ends whatever waits
 	case e.tooSlow:
 		c.out.Cut(frame)
 	default:
 		c.out.Close(frame)
 	}
-	c.t.In().Interrupt()
+	if !e.cut {
+		c.t.In().Interrupt()
+	}
 	c.leaveGroups()
 	return true
 }
@@ -387,10 +389,14 @@ func (c *Conn) farewell() { c.leave(c.started()) }
 // leave takes c from the others, after its Events have been told if they are to
 // be. After a Start that finds all over, they are told there.
 func (c *Conn) leave(tell bool) {
+	var end Closing
+	c.closing(&end)
+	c.dropInflow()
 	if c.live != nil {
-		end := c.closing()
-		defer c.live.remove(c, end)
-		defer c.traceClosed(end)
+		defer c.live.remove(c, &end)
+		if c.tellsClosed() {
+			defer c.traceClosed(&end)
+		}
 	}
 	if tell {
 		c.tellClosed(c.events)

@@ -260,7 +260,7 @@ func TestK08OneEnd(t *testing.T) {
 	// changes nothing and sends nothing.
 	read := func(v *CloseError) func(c *Conn) {
 		return func(c *Conn) {
-			if c.turn.Take(turnRead) { // else it is the end that reads
+			if c.takeFor(turnRead) { // else it is the end that reads
 				c.settle(v)
 				c.giveTurn()
 			}

@@ -139,6 +139,8 @@ func TestCloseWithoutDescriptors(t *testing.T) {
 	// However busy the machine, the peer's Close comes in time.
 	config := quick
 	config.CloseTimeout, config.WriteTimeout = time.Minute, time.Minute
+	heard := make(chan StatusCode, 1)
+	config.Trace = &Trace{Closed: func(_ *Conn, end Closing) { heard <- end.PeerCode }}
 	for _, on := range []kind{overPlain, overBare} {
 		for _, size := range []int{0, 20 << 20} {
 			t.Run(string(on), func(t *testing.T) {
@@ -166,8 +168,8 @@ func TestCloseWithoutDescriptors(t *testing.T) {
 					}
 					v.TCPConn.Close()
 					<-c.Context().Done()
-					if c.peerCode != 4000 {
-						t.Errorf("the peer's Close was not heard: %d", c.peerCode)
+					if code := <-heard; code != 4000 {
+						t.Errorf("the peer's Close was not heard: %d", code)
 					}
 				})
 			})

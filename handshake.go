@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sockeye-ws/websocket/internal/bufpool"
 	"github.com/sockeye-ws/websocket/internal/httpfield"
 	"github.com/sockeye-ws/websocket/internal/sha1"
 )
@@ -236,7 +237,9 @@ func (u *Upgrader) Upgrade(w http.ResponseWriter, r *http.Request) (*Conn, error
 
 // hijack takes the connection from net/http and writes the 101.
 func (u *Upgrader) hijack(w http.ResponseWriter, r *http.Request, a agreement, values context.Context, headers ...http.Header) (*Conn, error) {
-	response, err := a.appendResponse(make([]byte, 0, 256), headers...)
+	buf := bufpool.Get(bufpool.Min)
+	defer bufpool.Put(buf)
+	response, err := a.appendResponse(buf.B[:0], headers...)
 	if err != nil {
 		return nil, u.answer(w, r, internalError(err))
 	}

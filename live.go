@@ -151,18 +151,19 @@ func spread(i, n uint32) uint32 {
 }
 
 // remove takes out a connection that is over.
-func (l *live) remove(c *Conn, end Closing) {
-	l.change(func() {
-		l.wheel.Remove((*member)(c))
-		l.left(end)
-		if l.poller != nil && c.parkable == yes {
-			l.poller.Remove(c.token)
-		}
-		if l.open--; l.open == 0 && l.poller != nil {
-			go l.poller.Close()
-			l.poller = nil
-		}
-	})
+func (l *live) remove(c *Conn, end *Closing) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.wheel.Remove((*member)(c))
+	l.left(end)
+	if l.poller != nil && c.parkable == yes {
+		l.poller.Remove(c.token)
+	}
+	if l.open--; l.open == 0 && l.poller != nil {
+		go l.poller.Close()
+		l.poller = nil
+	}
+	l.noticeEmpty()
 }
 
 // park returns the poller of parked connections, or nil if there is none. It is
@@ -195,6 +196,11 @@ func (l *live) change(f func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f()
+	l.noticeEmpty()
+}
+
+// noticeEmpty is change without a change, with mu held.
+func (l *live) noticeEmpty() {
 	if l.idle != nil && l.upgrading+l.open+l.handlers == 0 {
 		close(l.idle)
 		l.idle = nil

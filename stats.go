@@ -67,7 +67,7 @@ func (l *live) refuse(status int) {
 }
 
 // left counts a connection that is over, with mu held.
-func (l *live) left(end Closing) {
+func (l *live) left(end *Closing) {
 	l.count.received.add(end.Received)
 	l.count.sent.add(end.Sent)
 	code := min(end.Err.Code, 3000)

@@ -119,15 +119,14 @@ func (c *Conn) dropped(messages int) {
 	c.traceDropped(messages)
 }
 
-// closing is how c has ended, when all is over.
-func (c *Conn) closing() Closing {
-	return Closing{
-		Err:      c.end.Load().err,
-		Clean:    c.peerCode != 0 && !c.out.Failed(),
-		PeerCode: c.peerCode,
-		Open:     c.live.clock() - c.born,
-		Received: c.received.load(),
-		Sent:     c.sent(),
+// closing says how c has ended, when all is over.
+func (c *Conn) closing(end *Closing) {
+	end.Err = c.end.Load().err
+	end.Clean = c.peerCode != 0 && !c.out.Failed()
+	end.PeerCode = c.peerCode
+	end.Received, end.Sent = c.received.load(), c.sent()
+	if c.live != nil {
+		end.Open = c.live.clock() - c.born
 	}
 }
 
@@ -138,14 +137,14 @@ func (c *Conn) tellsClosed() bool {
 }
 
 // traceClosed tells how c has ended; everyday endings are for the debug level.
-func (c *Conn) traceClosed(end Closing) {
+func (c *Conn) traceClosed(end *Closing) {
 	c.log(slog.LevelDebug, "websocket: closed",
 		slog.Any("error", end.Err),
 		slog.Bool("clean", end.Clean),
 		slog.Duration("open", end.Open))
 	if t := c.cfg.Trace; t != nil && t.Closed != nil {
 		defer func() { c.logPanic(recover()) }()
-		t.Closed(c, end)
+		t.Closed(c, *end)
 	}
 }
 

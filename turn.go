@@ -70,6 +70,16 @@ func (c *Conn) letInflow() {
 	inflows.Put(f)
 }
 
+// dropInflow gives the inflow back for good: nobody reads any more.
+func (c *Conn) dropInflow() {
+	f := c.inflow
+	c.inflow = nil
+	if f.watch.Drop() { // else a callback may still have it
+		*f = inflow{}
+		inflows.Put(f)
+	}
+}
+
 // takeFor takes the turn, if it is free, and what goes with it.
 func (c *Conn) takeFor(who int32) bool {
 	if c.live != nil {
