@@ -349,10 +349,10 @@ func (c *Conn) wrapUp(e *ending) {
 	c.t.In().Resume()
 	c.part.Release()
 	_ = c.charge(0)
-	if !e.cut {
+	if !e.cut { // else it has been closed
 		c.linger(e)
+		c.t.Abort()
 	}
-	c.t.Abort()
 	<-c.out.Drained() // a call that was cut has counted what was taken
 	c.in.Release()
 	if c.deflate != nil {

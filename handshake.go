@@ -264,16 +264,16 @@ func (u *Upgrader) hijack(w http.ResponseWriter, r *http.Request, a agreement, v
 		early = bytes.Clone(b)
 	}
 	cfg := &u.frozen.terms
-	var deadline time.Time // clears what http.Server has set
+	var deadline time.Time
 	if cfg.WriteTimeout > 0 {
 		deadline = time.Now().Add(cfg.WriteTimeout)
 	}
-	err = nc.SetDeadline(deadline)
+	err = nc.SetWriteDeadline(deadline)
 	if err == nil {
 		_, err = nc.Write(response)
 	}
 	if err == nil {
-		err = nc.SetDeadline(time.Time{})
+		err = nc.SetDeadline(time.Time{}) // and those that http.Server has set
 	}
 	if err != nil {
 		nc.Close()

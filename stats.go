@@ -47,7 +47,7 @@ type counters struct {
 
 	// The mu of the live set guards these.
 	refused        map[int]uint64
-	closed         map[StatusCode]Closed
+	closed         [maxCounted + 1 - StatusNormalClosure]Closed // the last for those of applications
 	received, sent Traffic // of connections that are over
 }
 
@@ -70,18 +70,17 @@ func (l *live) refuse(status int) {
 func (l *live) left(end *Closing) {
 	l.count.received.add(end.Received)
 	l.count.sent.add(end.Sent)
-	code := min(end.Err.Code, 3000)
-	if l.count.closed == nil {
-		l.count.closed = make(map[StatusCode]Closed)
-	}
-	n := l.count.closed[code]
+	n := &l.count.closed[min(end.Err.Code, maxCounted)-StatusNormalClosure]
 	if end.Err.Remote {
 		n.Remote++
 	} else {
 		n.Local++
 	}
-	l.count.closed[code] = n
 }
+
+// maxCounted stands for all codes of applications where connections are counted;
+// those below it go on from StatusNormalClosure without a gap (RFC 6455 §7.4.1).
+const maxCounted = StatusTLSHandshake + 1
 
 // Stats returns what has been counted. It looks at every connection: it is for
 // once in a while. Any goroutine may call it.
@@ -104,7 +103,16 @@ func (u *Upgrader) Stats() Stats {
 		Closed:    make(map[StatusCode]Closed),
 	}
 	maps.Copy(s.Refused, l.count.refused)
-	maps.Copy(s.Closed, l.count.closed)
+	for i, n := range l.count.closed {
+		if n == (Closed{}) {
+			continue
+		}
+		code := StatusNormalClosure + StatusCode(i)
+		if code == maxCounted {
+			code = 3000
+		}
+		s.Closed[code] = n
+	}
 	for _, m := range l.wheel.Snapshot() {
 		c := (*Conn)(m)
 		s.Received.add(c.received.load())
