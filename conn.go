@@ -306,7 +306,8 @@ func (c *Conn) writePieces(ctx context.Context, typ MessageType, p []byte) error
 // Writer returns a writer for one message of unknown size, which is sent in
 // frames while it is written and complete when the writer is closed. Other
 // messages wait meanwhile, pings and pongs do not. The writer is for one
-// goroutine.
+// goroutine, which has to close it before it writes anything else: Write, or a
+// second Writer, would wait for this one.
 //
 // ctx bounds the whole message. When it ends, or the writer does nothing for
 // [Config.WriteTimeout] while others wait to write, the message is given up:

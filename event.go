@@ -3,6 +3,7 @@ package websocket
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"time"
 
@@ -34,9 +35,15 @@ type Events interface {
 // After Start, other reads return [ErrConcurrentRead]; one in progress comes to
 // its end first, and what it left of a message is part of the first one for e.
 // A handler may return nil then without closing the connection. A second Start,
-// and one after [Conn.CloseRead], does nothing.
+// and one after [Conn.CloseRead], does nothing. With nil for e the connection is
+// closed with 1011.
 func (c *Conn) Start(e Events) {
 	if c.readClosed.Swap(true) {
+		return
+	}
+	if e == nil {
+		c.log(slog.LevelError, "websocket: start: the Events are nil")
+		c.failWith(&CloseError{Code: StatusInternalError, cause: net.ErrClosed})
 		return
 	}
 	c.mu.Lock()

@@ -84,9 +84,12 @@ type Group struct {
 	left  int       // messages that were
 }
 
-// Add makes c a member. It reports false, and does nothing, if c has ended;
-// adding a member again changes nothing.
+// Add makes c a member. It reports false, and does nothing, if c has ended or is
+// nil; adding a member again changes nothing.
 func (g *Group) Add(c *Conn) bool {
+	if c == nil {
+		return false
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if _, ok := g.index[c]; ok {

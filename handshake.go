@@ -220,7 +220,9 @@ func (a agreement) appendResponse(b []byte, headers ...http.Header) ([]byte, err
 
 // Upgrade makes a WebSocket connection of a request, for handlers that want
 // to own the loop; [Upgrader.ServeHTTP] is cheaper in memory. Neither Handler
-// nor Open is called. w.Header() goes out with the 101.
+// nor Open is called. w.Header() goes out with the 101, or with the refusal; the
+// fields of the handshake (Upgrade, Connection, Sec-WebSocket-Protocol and the
+// like) are not for the application to set: that is answered with 500.
 //
 // On an error the answer has been written and the error says why; it is a
 // [*HandshakeError] unless the connection failed while the 101 was written.
@@ -264,16 +266,16 @@ func (u *Upgrader) hijack(w http.ResponseWriter, r *http.Request, a agreement, v
 		early = bytes.Clone(b)
 	}
 	cfg := &u.frozen.terms
-	var deadline time.Time
+	var deadline time.Time // clears what http.Server has set
 	if cfg.WriteTimeout > 0 {
 		deadline = time.Now().Add(cfg.WriteTimeout)
 	}
-	err = nc.SetWriteDeadline(deadline)
+	err = nc.SetDeadline(deadline)
 	if err == nil {
 		_, err = nc.Write(response)
 	}
 	if err == nil {
-		err = nc.SetDeadline(time.Time{}) // and those that http.Server has set
+		err = nc.SetDeadline(time.Time{})
 	}
 	if err != nil {
 		nc.Close()

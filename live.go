@@ -225,7 +225,8 @@ func (u *Upgrader) Conns() iter.Seq[*Conn] {
 // A ShutdownError is returned by [Upgrader.Shutdown] when its context ended
 // first.
 type ShutdownError struct {
-	Cut int // connections that were cut
+	Cut      int // connections that were cut
+	Handlers int // of these, and of connections that had ended; they go on
 
 	cause error
 }
@@ -236,7 +237,11 @@ func (e *ShutdownError) Error() string {
 	if e.Cut == 1 {
 		noun = "connection"
 	}
-	return fmt.Sprintf("websocket: shutdown: %d %s cut: %v", e.Cut, noun, e.cause)
+	handlers := ""
+	if e.Cut == 0 && e.Handlers > 0 { // else that says it
+		handlers = fmt.Sprintf(", handlers still running: %d", e.Handlers)
+	}
+	return fmt.Sprintf("websocket: shutdown: %d %s cut%s: %v", e.Cut, noun, handlers, e.cause)
 }
 
 // Unwrap returns the cause of the context's end.
@@ -255,10 +260,9 @@ func (e *ShutdownError) Unwrap() error { return e.cause }
 //
 //	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 //	defer cancel()
-//	go server.Shutdown(ctx) // stops listening
-//	if err := upgrader.Shutdown(ctx); err != nil {
-//		log.Print(err)
-//	}
+//	stopped := make(chan error, 1)
+//	go func() { stopped <- server.Shutdown(ctx) }()
+//	err := errors.Join(upgrader.Shutdown(ctx), <-stopped)
 //
 // Any number of goroutines may call it, also after it has returned.
 func (u *Upgrader) Shutdown(ctx context.Context) error {
@@ -283,12 +287,14 @@ func (u *Upgrader) Shutdown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	cut := 0
+	l.mu.Lock()
+	e := &ShutdownError{Handlers: l.handlers, cause: context.Cause(ctx)}
+	l.mu.Unlock()
 	for c := range u.Conns() {
 		_ = c.CloseNow()
-		cut++
+		e.Cut++
 	}
-	return &ShutdownError{cut, context.Cause(ctx)}
+	return e
 }
 
 // closeAll closes all connections, at even distances over the window, or over

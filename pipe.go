@@ -52,8 +52,8 @@ func Pipe(o *PipeOptions) (server, client *Conn) {
 	var here, there terms
 	here.set(o.Server)
 	there.setClient(o.Client)
-	server = newConn(a, nil, pipeTerms(&here), o.Subprotocol, nil)
-	client = newConn(b, nil, pipeTerms(&there), o.Subprotocol, nil)
+	server = newConn(pipeEnd{a}, nil, pipeTerms(&here), o.Subprotocol, nil)
+	client = newConn(pipeEnd{b}, nil, pipeTerms(&there), o.Subprotocol, nil)
 	if agreed := agree(&here.Compression, &there.Compression); agreed != nil {
 		server.compressing(agreed)
 		client.compressing(agreed)
@@ -69,6 +69,13 @@ func Pipe(o *PipeOptions) (server, client *Conn) {
 	}
 	return server, client
 }
+
+// A pipeEnd can be looked into without reading, like a socket: or else time-outs
+// would take what may be there for life.
+type pipeEnd struct{ *memconn.Conn }
+
+// HasInput is what the transport asks for.
+func (p pipeEnd) HasInput() bool { return p.Unread() > 0 }
 
 // agree is what a handshake between the two would agree on.
 func agree(server, client *Compression) *deflation {

@@ -30,7 +30,7 @@ import (
 // are used, and what given declares is there.
 
 var fragmentImports = map[string]string{
-	"expvar":  "expvar",
+	"expvar": "expvar", "io": "io",
 	"context": "context", "errors": "errors", "http": "net/http", "slog": "log/slog", "time": "time",
 	"websocket": "github.com/sockeye-ws/websocket",
 	"testing":   "testing", "synctest": "testing/synctest", "httptest": "net/http/httptest",

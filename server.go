@@ -50,6 +50,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/sockeye-ws/websocket/internal/httpfield"
 	"github.com/sockeye-ws/websocket/internal/sendq"
 )
 
@@ -61,15 +62,17 @@ type Upgrader struct {
 	// Handler serves one connection, on a goroutine of its own. The
 	// connection ends with it, unless [Conn.Start] has been called and it
 	// returns nil: with 1000 when it returns nil, with the
-	// code and reason of a [*CloseError], with 1011 and no reason for any
-	// other error and for a panic, both of which are logged.
+	// code and reason of a [*CloseError], which may be wrapped, with 1011 and
+	// no reason for any other error, for a code that must not be sent, and for
+	// a panic, all of which are logged. A reason that is too long is cut.
 	Handler func(*Conn) error
 
 	// Open, if not nil, decides about a request that has passed every
 	// check, and returns what serves the connection in place of Handler.
 	// It runs on net/http's goroutine before anything is answered. What the
 	// connection needs of r must be taken here: r must not be kept. header
-	// goes out with the 101, for cookies, say. What is accepted here can
+	// goes out with the 101, for cookies, say; fields of the handshake must not
+	// be in it. What is accepted here can
 	// still come to nothing, when the server is full or the client gone:
 	// acquire nothing that only the returned function gives back.
 	//
@@ -330,6 +333,11 @@ func (u *Upgrader) check() error {
 	if err := u.Config.check(); err != nil {
 		return err
 	}
+	for _, p := range u.Subprotocols {
+		if !httpfield.IsToken(p) {
+			return fmt.Errorf("the subprotocol %q is not a token", p)
+		}
+	}
 	switch {
 	case u.ShutdownCode != 0 && !u.ShutdownCode.sendable():
 		return fmt.Errorf("a server cannot send ShutdownCode %d", u.ShutdownCode)
@@ -465,7 +473,11 @@ func (c *Conn) verdict(err error) *CloseError {
 		return &CloseError{Code: e.Code, Reason: strings.ToValidUTF8(e.Reason, "\uFFFD"), cause: net.ErrClosed}
 	}
 	if ended := c.ended(); ended == nil || !errors.Is(err, ended) {
-		c.log(slog.LevelError, "websocket: handler failed", slog.Any("error", err))
+		text := "websocket: handler failed"
+		if e != nil {
+			text = fmt.Sprintf("websocket: handler failed with code %d, which a %s cannot send", e.Code, c.role())
+		}
+		c.log(slog.LevelError, text, slog.Any("error", err))
 	}
 	return &CloseError{Code: StatusInternalError, cause: asked{err}}
 }

@@ -48,7 +48,7 @@ type counters struct {
 	// The mu of the live set guards these.
 	refused        map[int]uint64
 	closed         [maxCounted + 1 - StatusNormalClosure]Closed // the last for those of applications
-	received, sent Traffic // of connections that are over
+	received, sent Traffic                                      // of connections that are over
 }
 
 // traffic is what a connection counts of one direction.
@@ -125,7 +125,7 @@ func (u *Upgrader) Stats() Stats {
 func (u *Upgrader) refused(r *http.Request, e *HandshakeError) {
 	u.live.refuse(e.status())
 	log := u.logger()
-	if e.status() >= 500 && e.cause != nil {
+	if e.status() >= 500 && (e.cause != nil || e.Status != e.status()) {
 		log.Error("websocket: handshake failed", "remote", r.RemoteAddr, "status", e.status(), "error", e)
 	} else {
 		log.Debug("websocket: handshake refused", "remote", r.RemoteAddr, "status", e.status(), "error", e)

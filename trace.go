@@ -2,6 +2,7 @@ package websocket
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 )
@@ -157,7 +158,7 @@ func (c *Conn) log(level slog.Level, text string, attrs ...slog.Attr) {
 
 // logAttrs is apart so that what is not logged takes no stack.
 func (c *Conn) logAttrs(level slog.Level, text string, attrs []slog.Attr) {
-	who := []slog.Attr{slog.Any("remote", c.RemoteAddr())}
+	who := []slog.Attr{slog.String("remote", fmt.Sprint(c.RemoteAddr()))}
 	if p := c.Subprotocol(); p != "" {
 		who = append(who, slog.String("subprotocol", p))
 	}

@@ -74,6 +74,9 @@ func (s *stream) HasInput() bool {
 		// would be somebody who reads.
 		return hasInput(c.NetConn())
 	}
+	if c, ok := s.conn.(interface{ HasInput() bool }); ok {
+		return c.HasInput()
+	}
 	return true
 }
 

@@ -50,7 +50,8 @@ type Conn interface {
 	// Read reads once into p, waiting for input.
 	Read(p []byte) (int, error)
 	// HasInput reports, without waiting, whether input may be there. It is
-	// true on a kind that cannot tell.
+	// true on a kind that cannot tell, which asks the net.Conn's own method
+	// of this name, if there is one.
 	HasInput() bool
 	// TryWrite writes what is taken of p without waiting, which is
 	// nothing on a kind that cannot tell: one where Tries is false.
