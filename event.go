@@ -115,7 +115,7 @@ const (
 	// busy is how soon a connection has to wake after it was parked, so
 	// many times in a row, to be served by a goroutine that waits for its
 	// input.
-	busy       = 2 * time.Millisecond
+	busy       = 50 * time.Millisecond
 	busyStreak = 3
 	// quietTicks is after how many ticks without input that goroutine ends.
 	quietTicks = 2
