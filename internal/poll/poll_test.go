@@ -409,3 +409,73 @@ func TestWakeRace(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+// Those who are woken in a burst run before more are woken, or there would be as
+// many of them at a time as descriptors.
+func TestBurst(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	inRoom(t, func(r *room) {
+		const n = 500
+		here, peer, _ := pair(t)
+		peer.Write([]byte("x"))
+		waitReadable(t, here)
+		var mu sync.Mutex
+		var at, most int
+		var done sync.WaitGroup
+		done.Add(n)
+		tokens := make([]Token, 0, n)
+		fds := make([]syscall.RawConn, 0, n)
+		for range n {
+			// Each is another descriptor of the socket, which can be read.
+			f, err := here.File()
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { f.Close() })
+			fd, err := f.SyscallConn()
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := newSleeper()
+			s.woken = func() {
+				mu.Lock()
+				at++
+				most = max(most, at)
+				mu.Unlock()
+				go func() {
+					defer done.Done()
+					mu.Lock()
+					at--
+					mu.Unlock()
+				}()
+			}
+			fds, tokens = append(fds, fd), append(tokens, r.add(fd, s))
+		}
+		for i, token := range tokens {
+			r.arm(fds[i], token)
+		}
+		done.Wait()
+		if most > n/4 {
+			t.Errorf("%d of %d at a time", most, n)
+		}
+		for _, token := range tokens {
+			r.p.Remove(token)
+		}
+	})
+}
+
+// waitReadable returns when conn can be read.
+func waitReadable(t *testing.T, conn *net.TCPConn) {
+	t.Helper()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b [1]byte
+	if err := raw.Read(func(fd uintptr) bool {
+		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		return n > 0 || err != syscall.EAGAIN
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
