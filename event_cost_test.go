@@ -108,58 +108,93 @@ func spareGoroutines(n int) {
 	all.Wait()
 }
 
-// The memory of a parked connection has a bound. The peers' is not counted.
-func TestEventsParkedMemory(t *testing.T) {
-	parkedOnly(t)
-	const conns = 1000
-	// About a fifth more than was measured.
-	for name, bound := range map[string]int64{"TCP": 1050, "TCP without a net.Conn": 740, "TLS": 8600} {
-		t.Run(name, func(t *testing.T) {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
+// The memory of a connection that waits has a bound.
+func TestIdleMemory(t *testing.T) {
+	start := func(c *websocket.Conn) error {
+		c.Start(echoEvents{})
+		return nil
+	}
+	for _, tt := range []struct {
+		name            string
+		handler         func(*websocket.Conn) error
+		release, secure bool
+		bound           int64 // about a fifth more than was measured
+	}{
+		{name: "parked, TCP", handler: start, bound: 1050},
+		{name: "parked, TCP without a net.Conn", handler: start, release: true, bound: 740},
+		{name: "parked, TLS", handler: start, secure: true, bound: 8600},
+		{name: "in Read, TCP", handler: readsAndWrites, bound: 1050},
+		{name: "in Read, TLS", handler: readsAndWrites, secure: true, bound: 8600},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			waits := func() {} // Read
+			if strings.HasPrefix(tt.name, "parked") {
+				parkedOnly(t)
+				waits = func() { wantServing(t, 0) }
 			}
-			defer l.Close()
-			u := &websocket.Upgrader{Config: ticking(10 * time.Millisecond), Handler: func(c *websocket.Conn) error {
-				c.Start(echoEvents{})
-				return nil
-			}}
-			u.ReleaseConns = name == "TCP without a net.Conn"
-			b := loopback(t, u, name == "TLS", 0)
-			defer b.stop()
-			ends := make([]net.Conn, conns)
-			spareGoroutines(3 * conns)
-			none := heap()
-			for i := range ends { // what a peer costs by itself
-				if ends[i], err = net.Dial("tcp", l.Addr().String()); err != nil {
-					t.Fatal(err)
-				}
-			}
-			peer := (heap() - none) / conns
-			for _, end := range ends {
-				end.Close()
-			}
-			peers := openMany(b, "parked", conns)
-			for i, p := range peers {
-				p.WritePieces(masked(0x82, "hello")) // it has read and written
-				p.WantBytes(binaryFrame("hello"))
-				ends[i] = p.Conn()
-			}
-			wantServing(t, 0)
-			clear(peers)
-			each := (heap()-none)/conns - peer
-			if name == "TLS" { // of crypto/tls both ends have the same
-				each = (each + peer) / 2
-			}
-			t.Logf("%d bytes on the heap for a parked connection over %s (and %d for a peer)", each, name, peer)
-			if each > bound && !underRace() {
-				t.Errorf("%d bytes for a parked connection, want at most %d", each, bound)
-			}
-			for _, end := range ends {
-				end.Close()
+			u := &websocket.Upgrader{Config: ticking(10 * time.Millisecond), Handler: tt.handler, ReleaseConns: tt.release}
+			each, peer := heapOfIdle(t, u, tt.secure, waits)
+			t.Logf("%d bytes on the heap for a connection (and %d for a peer)", each, peer)
+			if each > tt.bound && !underRace() {
+				t.Errorf("%d bytes for a connection, want at most %d", each, tt.bound)
 			}
 		})
 	}
+}
+
+// readsAndWrites is a handler that keeps nothing.
+func readsAndWrites(c *websocket.Conn) error {
+	for {
+		typ, p, err := c.Read(context.Background())
+		if err != nil {
+			return err
+		}
+		if err := c.Write(context.Background(), typ, p); err != nil {
+			return err
+		}
+	}
+}
+
+// heapOfIdle returns the bytes on the heap for each connection of u after an
+// echo, when waits returns, without its goroutine, and those for a peer, which are
+// not counted.
+func heapOfIdle(t *testing.T, u *websocket.Upgrader, secure bool, waits func()) (each, peer int64) {
+	const conns = 1000
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	b := loopback(t, u, secure, 0)
+	defer b.stop()
+	ends := make([]net.Conn, conns)
+	spareGoroutines(3 * conns)
+	none := heap()
+	for i := range ends { // what a peer costs by itself
+		if ends[i], err = net.Dial("tcp", l.Addr().String()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	peer = (heap() - none) / conns
+	for _, end := range ends {
+		end.Close()
+	}
+	peers := openMany(b, "idle", conns)
+	for i, p := range peers {
+		p.WritePieces(masked(0x82, "hello")) // it has read and written
+		p.WantBytes(binaryFrame("hello"))
+		ends[i] = p.Conn()
+	}
+	waits()
+	clear(peers)
+	each = (heap()-none)/conns - peer
+	if secure { // of crypto/tls both ends have the same
+		each = (each + peer) / 2
+	}
+	for _, end := range ends {
+		end.Close()
+	}
+	return each, peer
 }
 
 // A connection that is busy is served by one goroutine that waits for its
