@@ -43,7 +43,10 @@ func serveSockeye(ln net.Listener, w *work, z websocket.Compression) error {
 	group := new(websocket.Group)
 	u := &websocket.Upgrader{
 		Handler: func(c *websocket.Conn) error {
-			if w.mode == Fanout {
+			switch w.mode {
+			case Idle:
+				return sockeyeIdle(c)
+			case Fanout:
 				group.Add(c)
 			}
 			w.run(&sockeyeConn{c, group})
@@ -59,6 +62,20 @@ func sockeyeCompression(mode Mode, z websocket.Compression) websocket.Compressio
 	z.Enable, z.Threshold = mode.deflates(), 1
 	z.ServerNoContextTakeover, z.ClientNoContextTakeover = mode == Deflate, mode == Deflate
 	return z
+}
+
+// sockeyeIdle is idle as a handler: what calls it is on the stack of each
+// connection.
+func sockeyeIdle(c *websocket.Conn) error {
+	for {
+		typ, p, err := c.Read(background)
+		if err != nil {
+			return err
+		}
+		if err := c.Write(background, typ, p); err != nil {
+			return err
+		}
+	}
 }
 
 type sockeyeConn struct {
