@@ -130,7 +130,7 @@ func TestPipeTimeOutsWithoutAReader(t *testing.T) {
 				if ended() {
 					t.Fatalf("before %v: %v", tt.after, end)
 				}
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				synctest.Wait()
 				if !ended() || end.Code != tt.code {
 					t.Errorf("after %v: %v, want %d", tt.after, end, tt.code)
