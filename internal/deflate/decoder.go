@@ -40,7 +40,7 @@ type Decoder struct {
 	err error
 
 	// The ring holds the last bytes of output. As long as it is not full it
-	// may be smaller than the window, and grows.
+	// may be smaller than the window, and grows; one that is lent may be larger.
 	ring []byte
 	pos  int // where the next byte goes
 	full bool
@@ -178,7 +178,7 @@ const smallRing = 1 << MinBits
 func (d *Decoder) turn(n int) {
 	size := 1 << d.bits
 	switch {
-	case len(d.ring) == size:
+	case len(d.ring) >= size:
 		d.pos, d.full = 0, true
 	case d.takeover:
 		grown := max(2*len(d.ring), smallRing)
@@ -190,7 +190,7 @@ func (d *Decoder) turn(n int) {
 		d.ring = ring
 	default:
 		d.lent = bufpool.Get(size)
-		d.ring = d.lent.B[:size]
+		d.ring = d.lent.B
 	}
 }
 

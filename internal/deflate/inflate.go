@@ -50,7 +50,7 @@ func (d *Decoder) body(end int) (ended bool, err error) {
 			return false, errSymbol
 		}
 		length, distance := e.number(d.acc), f.number(rest)
-		if distance > d.pos && !(d.full && distance <= len(d.ring)) {
+		if distance > d.pos && !d.full || distance > 1<<d.bits {
 			return false, errDistance
 		}
 		d.drop(e.used() + f.used())
@@ -67,21 +67,29 @@ func (d *Decoder) drop(n uint) {
 }
 
 // mostAtOnce is how much hurry puts out before it asks again whether there is
-// room: a byte and a repetition, or three bytes.
-const mostAtOnce = 1 + longest
+// room: two bytes and a repetition, and a chunk behind it, which stays as it was.
+const (
+	mostAtOnce = 2 + longest + chunk
+	chunk      = 16
+)
 
 // hurry does the same as body where that needs the fewest questions: as long as
-// there is input and room for whatever comes. The end of the block, and errors, it
-// leaves to body.
+// there is input and room for whatever comes. What is rare, such as the end of the
+// block, a long code, and an error, it leaves to body. It calls nothing, so that
+// what it goes by stays in registers.
 func (d *Decoder) hurry(c *codes, end int) {
-	in, i := d.in, 0
-	ring, pos := d.ring[:end], d.pos
+	in, ring, pos := d.in, d.ring, d.pos
 	acc, nacc := d.acc, uint(d.nacc)
-	for len(in)-i >= 8 && len(ring)-pos >= mostAtOnce {
+	// A reference reaches as far as there is output, or as the window does.
+	size, before := 1<<d.bits, 0
+	if d.full {
+		before = size
+	}
+	for len(in) >= 8 && end-pos >= mostAtOnce {
 		// Bits above nacc are those of the next byte, the same that
 		// come again.
-		acc |= binary.LittleEndian.Uint64(in[i:]) << (nacc & 63)
-		i += int(63-nacc) >> 3
+		acc |= load64(in, 0) << (nacc & 63)
+		in = in[int(63-nacc)>>3:]
 		nacc |= 56
 		e := c.lit[acc&(1<<litBits-1)]
 		if e&isByte != 0 {
@@ -101,72 +109,52 @@ func (d *Decoder) hurry(c *codes, end int) {
 					nacc -= e.used()
 					ring[pos] = byte(e.value())
 					pos++
+					e = c.lit[acc&(1<<litBits-1)]
+					if e&isByte != 0 {
+						acc >>= e.used()
+						nacc -= e.used()
+						ring[pos] = byte(e.value())
+						pos++
+					}
+					continue
 				}
-				continue
-			}
-			// A byte took 10 bits of 56, and a length and its distance
-			// may take 48, but 43 if the code of the length is short.
-			if e == isLong {
-				continue
 			}
 		}
-		if e&isSpecial != 0 {
-			if e != isLong {
-				break
-			}
-			e = c.litCodes.long(acc, litBits, litMeaning[:])
-			if e&isByte != 0 {
-				acc >>= e.used()
-				nacc -= e.used()
-				ring[pos] = byte(e.value())
-				pos++
-				continue
-			}
-			if e&isSpecial != 0 {
-				break
-			}
-		}
+		// Two bytes took 20 bits of 56. A length and its distance take 36 at
+		// most, if both codes are in the tables.
 		rest := acc >> e.used()
 		f := c.dist[rest&(1<<distBits-1)]
-		if f&isSpecial != 0 {
-			if f == isLong {
-				f = c.distCodes.long(rest, distBits, distMeaning[:])
-			}
-			if f&isSpecial != 0 {
-				break
-			}
-		}
-		distance := f.number(rest)
-		if distance > pos && !(d.full && distance <= len(d.ring)) {
+		length, distance := e.number(acc), f.number(rest)
+		from := pos - distance
+		from += len(ring) & (from >> 63) // it may begin at the end of the ring
+		if (e|f)&isSpecial != 0 || distance > min(pos+before, size) || distance < chunk || len(ring)-from < length+chunk {
 			break
 		}
-		length := e.number(acc)
 		acc = rest >> f.used()
 		nacc -= e.used() + f.used()
-		if distance < length || distance > pos {
-			pos, _ = d.repeat(pos, end, length, distance)
-			continue
-		}
-		to, from := ring[pos:pos+length], ring[pos-distance:pos]
-		switch {
-		case length > 16:
-			copy(to, from)
-		case length >= 8:
-			x, y := load64(from, 0), load64(from, length-8)
-			binary.LittleEndian.PutUint64(to, x)
-			binary.LittleEndian.PutUint64(to[length-8:], y)
-		case length >= 4:
-			x, y := load32(from, 0), load32(from, length-4)
-			binary.LittleEndian.PutUint32(to, x)
-			binary.LittleEndian.PutUint32(to[length-4:], y)
-		default:
-			to[0], to[1], to[2] = from[0], from[1], from[2]
-		}
+		src, dst := ring[from:], ring[pos:pos+longest+chunk]
 		pos += length
+		for ; length > chunk; length -= chunk {
+			x, y := load64(src, 0), load64(src, 8)
+			store64(dst, 0, x)
+			store64(dst, 8, y)
+			src, dst = src[chunk:], dst[chunk:]
+		}
+		// How much is left is hard to guess: a whole chunk is copied, and
+		// what it has written over, which may be in the window, is put back.
+		x, y := load64(src, 0), load64(src, 8)
+		behind := dst[length : length+chunk]
+		v, w := load64(behind, 0), load64(behind, 8)
+		store64(dst, 0, x)
+		store64(dst, 8, y)
+		store64(behind, 0, v)
+		store64(behind, 8, w)
 	}
-	d.pos, d.in = pos, in[i:]
+	d.in, d.pos = in, pos
 	d.acc, d.nacc = acc&(1<<nacc-1), uint8(nacc)
 }
+
+func store64(b []byte, i int, x uint64) { binary.LittleEndian.PutUint64(b[i:i+8], x) }
 
 // repeat copies length bytes from distance before pos, up to end, and returns
 // where it got and how many are missing.
