@@ -1,6 +1,9 @@
 package deflate
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // body decompresses a block with codes until it ends, there is no more input, or
 // the ring is filled up to end. What it looks at is a whole symbol, and a length
@@ -126,7 +129,7 @@ func (d *Decoder) hurry(c *codes, end int) {
 		f := c.dist[rest&(1<<distBits-1)]
 		length, distance := e.number(acc), f.number(rest)
 		from := pos - distance
-		from += len(ring) & (from >> 63) // it may begin at the end of the ring
+		from += len(ring) & (from >> (bits.UintSize - 1)) // it may begin at the end of the ring
 		if (e|f)&isSpecial != 0 || distance > min(pos+before, size) || distance < chunk || len(ring)-from < length+chunk {
 			break
 		}
