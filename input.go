@@ -34,9 +34,10 @@ func (c *Conn) nextFrame(ctx context.Context) error {
 
 // nextData handles control frames until the header of a data frame is at the
 // front, and returns it without consuming it; or, with a ping, until that has
-// been answered. Inside a payload it stands before more data.
+// been answered. Inside a message of which the last frame has begun it stands
+// before more data, or before an end that has yet to be told.
 func (c *Conn) nextData(ctx context.Context, until *ping) (header, int, error) {
-	for c.left == 0 {
+	for c.left == 0 && !(c.asm.typ != 0 && c.fin) {
 		if until.isAnswered() {
 			return header{}, 0, errYield
 		}

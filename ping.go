@@ -56,6 +56,9 @@ func (c *Conn) Ping(ctx context.Context) (time.Duration, error) {
 		return 0, c.sendError(ctx, "ping", err)
 	}
 	for {
+		if ended := c.ended(); ended != nil {
+			return 0, ended
+		}
 		if !c.started() && !c.turn.Claimed() && c.takeFor(turnPing) {
 			_, _, err := c.nextData(ctx, p)
 			err = c.settle(err)

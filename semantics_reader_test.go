@@ -254,3 +254,65 @@ func TestReaderCancelledBetweenReads(t *testing.T) {
 		wantMessage(t, c, websocket.Text, "d")
 	})
 }
+
+// What Reader left of a message that has ended, or all of it, is no part of the
+// next one, whose beginning then is what Ping and CloseRead come to.
+func TestNextAfterWhatReaderLeft(t *testing.T) {
+	tests := []struct {
+		name       string
+		size, read int
+		compressed bool
+	}{
+		{"empty", 0, 0, false},
+		{"empty, compressed", 0, 0, true},
+		{"unread", 100, 0, false},
+		{"some", 100, 50, false},
+		{"all but the end", 100, 100, false},
+		{"unread, compressed", 300, 0, true},
+		{"some, compressed", 1000, 10, true},
+		{"all but the end, compressed", 1000, 1000, true},
+		{"more than is decompressed at once", 200000, 20000, true},
+	}
+	for _, tt := range tests {
+		for _, next := range []string{"Ping", "CloseRead"} {
+			synctest.Test(t, func(t *testing.T) {
+				cfg := websocket.Config{Compression: websocket.Compression{Enable: tt.compressed, Threshold: -1}}
+				server, client := websocket.Pipe(&websocket.PipeOptions{Server: cfg, Client: cfg})
+				defer client.CloseNow()
+				defer server.CloseNow()
+				ctx := context.Background()
+				for _, p := range [][]byte{make([]byte, tt.size), []byte("next")} {
+					if err := client.Write(ctx, websocket.Binary, p); err != nil {
+						t.Fatal(err)
+					}
+				}
+				_, r, err := server.Reader(ctx)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for n := 0; n < tt.read; {
+					m, err := r.Read(make([]byte, tt.read-n))
+					if n += m; err != nil && n < tt.read {
+						t.Fatal(err)
+					}
+				}
+				if next == "Ping" {
+					if _, err := server.Ping(ctx); err != websocket.ErrUnreadMessage {
+						t.Errorf("%s: Ping: %v", tt.name, err)
+					}
+					typ, p, err := server.Read(ctx)
+					if err != nil || typ != websocket.Binary || string(p) != "next" {
+						t.Errorf("%s: then Read: %v, %.20q, %v", tt.name, typ, p, err)
+					}
+					return
+				}
+				server.CloseRead()
+				_, _, err = client.Read(ctx)
+				e, ok := err.(*websocket.CloseError)
+				if !ok || e.Code != websocket.StatusUnsupportedData {
+					t.Errorf("%s: CloseRead: the client hears %v", tt.name, err)
+				}
+			})
+		}
+	}
+}

@@ -80,7 +80,9 @@ func (c *Conn) dropInflow() {
 	}
 }
 
-// takeFor takes the turn, if it is free, and what goes with it.
+// takeFor takes the turn, if it is free and the connection has not ended, and what
+// goes with it. Who comes after the end must not wait for input: the interrupt that
+// came with the end may have been for whoever had the turn before.
 func (c *Conn) takeFor(who int32) bool {
 	if c.live != nil {
 		// Before, so that keepalive knows of whomever it meets.
@@ -89,6 +91,10 @@ func (c *Conn) takeFor(who int32) bool {
 		}
 	}
 	if !c.turn.Take(who) {
+		return false
+	}
+	if c.ended() != nil {
+		c.turn.Give()
 		return false
 	}
 	c.holdInflow()
@@ -132,6 +138,10 @@ func (c *Conn) claimTurn(ctx context.Context, as int32) error {
 	if err := c.waitFor(ctx, "read", claim.Granted, nil); err != nil {
 		c.turn.Drop(claim)
 		return err
+	}
+	if ended := c.ended(); ended != nil { // as in takeFor
+		c.turn.Give()
+		return ended
 	}
 	c.holdInflow()
 	return nil
