@@ -71,7 +71,7 @@ type Conn struct {
 	over      bool          // all is done, the transport closed; under mu
 	parked    atomic.Bool   // the poller waits for input
 	lingering atomic.Uint32 // whether a goroutine waits that may be told to park
-	partings  atomic.Int32  // of finish and of who delivers: the second says farewell; and told
+	partings  atomic.Int32  // of finish and of who delivers: the second says farewell; and what has been done
 	lastInput atomic.Uint32 // the tick in which something came
 	began     atomic.Uint32 // the tick in which somebody came to read
 

@@ -70,8 +70,11 @@ func (c *Conn) started() bool {
 	return c.events != nil
 }
 
-// told marks in partings that the application has been told that all is over.
-const told = 1 << 8
+// What partings marks besides.
+const (
+	told = 1 << (8 + iota) // the application has been told that all is over
+	gone                   // it is no longer one of its live set; under the mu of that
+)
 
 // parted counts who leaves a connection that has ended, and reports whether the
 // caller is the last.

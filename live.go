@@ -122,16 +122,16 @@ func (l *live) add(c *Conn) {
 		due = min(due, now+l.ticks.firstMessage+1)
 	}
 	c.traceOpened()
-	l.wheel.Add((*member)(c), due)
-	c.mu.Lock()
-	over := c.over
-	c.mu.Unlock()
-	if over { // Opened has ended it
-		l.wheel.Remove((*member)(c))
-	}
 	l.mu.Lock()
+	if c.partings.Load()&gone == 0 { // else Opened has ended it
+		l.wheel.Add((*member)(c), due)
+	}
 	down := l.down
 	l.mu.Unlock()
+	if c.arriving.waits.Load() != 0 || c.lingering.Load() != 0 {
+		// Who reads since Opened has asked for a look before it was there.
+		l.wheel.Sooner((*member)(c), now+1)
+	}
 	if down { // Shutdown may have looked before it was there
 		c.goAway()
 	}
@@ -155,6 +155,7 @@ func (l *live) remove(c *Conn, end *Closing) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.wheel.Remove((*member)(c))
+	c.partings.Or(gone)
 	l.left(end)
 	if l.poller != nil && c.parkable == yes {
 		l.poller.Remove(c.token)
@@ -210,8 +211,9 @@ func (l *live) noticeEmpty() {
 // served says that the goroutine of a handler has ended.
 func (l *live) served() { l.change(func() { l.handlers-- }) }
 
-// Conns returns the connections that are open as the loop begins, in no order:
-// those whose transport has not been closed yet.
+// Conns returns the connections that there are as the loop begins, in no order. A
+// connection is one of them until it is over and [Events.Closed] and [Trace.Closed],
+// if there are any, have returned.
 func (u *Upgrader) Conns() iter.Seq[*Conn] {
 	return func(yield func(*Conn) bool) {
 		for _, m := range u.live.wheel.Snapshot() {
@@ -291,8 +293,13 @@ func (u *Upgrader) Shutdown(ctx context.Context) error {
 	e := &ShutdownError{Handlers: l.handlers, cause: context.Cause(ctx)}
 	l.mu.Unlock()
 	for c := range u.Conns() {
-		_ = c.CloseNow()
-		e.Cut++
+		c.mu.Lock()
+		over := c.over // and Closed has not returned
+		c.mu.Unlock()
+		if !over {
+			_ = c.CloseNow()
+			e.Cut++
+		}
 	}
 	return e
 }
