@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"crypto/tls"
 	"io"
 	"net"
 	"time"
@@ -17,12 +16,6 @@ type stream struct {
 
 func newStream(c net.Conn, writeTimeout time.Duration) *stream {
 	return &stream{deadlines: deadlines{conn: c, bound: writeTimeout}}
-}
-
-// secret is the connection if it is TLS, or nil.
-func (s *stream) secret() *tls.Conn {
-	c, _ := s.conn.(*tls.Conn)
-	return c
 }
 
 func (s *stream) Fill(room Room, idle bool) (int, error) {
@@ -109,5 +102,6 @@ func (s *stream) CloseWrite() (bool, error) {
 	if !ok {
 		return false, nil
 	}
+	s.arm() // for good: behind the alert of TLS follows nothing, no answer either
 	return true, c.CloseWrite()
 }

@@ -1,14 +1,9 @@
 package transport
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"testing"
@@ -16,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sockeye-ws/websocket/internal/memconn"
+	"github.com/sockeye-ws/websocket/internal/tls13"
 )
 
 // A tally counts what is written to a connection.
@@ -32,16 +28,7 @@ func (c *tally) Write(p []byte) (int, error) {
 
 // overTLS runs f on the server's end of a TLS connection in memory.
 func overTLS(t *testing.T, writeTimeout time.Duration, f func(t *testing.T, s Conn, here *tally, client *tls.Conn)) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(100 * 365 * 24 * time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, InsecureSkipVerify: true}
+	config := tls13.Config()
 	synctest.Test(t, func(t *testing.T) {
 		end, there := memconn.Pair()
 		here := &tally{Conn: end}

@@ -11,6 +11,7 @@
 package transport
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -143,7 +144,7 @@ type deadlines struct {
 	interrupted [2]bool
 	armed       bool // a write that is bounded is in progress
 	bound       time.Duration
-	readBy      time.Duration // since epoch; while detached, 0: no deadline
+	readBy      time.Duration // since epoch; while detached, or with TLS; 0: no deadline
 }
 
 // epoch is what readBy counts from.
@@ -187,7 +188,7 @@ func (d *deadlines) Detach(Watcher) {}
 // Abort implements Conn. tls.Conn.Close would wait for the write lock and then
 // for its alert.
 func (d *deadlines) Abort() error {
-	if secret, ok := d.conn.(*tls.Conn); ok {
+	if secret := d.secret(); secret != nil {
 		return secret.NetConn().Close()
 	}
 	return d.conn.Close()
@@ -196,18 +197,61 @@ func (d *deadlines) Abort() error {
 func (d *deadlines) set(to direction, t time.Time) error {
 	if d.conn == nil {
 		// Nothing waits; the next net.Conn is told, by what is noted.
-		switch {
-		case to == in && t.IsZero():
-			d.readBy = 0
-		case to == in && !t.Equal(past):
-			d.readBy = max(t.Sub(epoch), 1)
+		if to == in && !t.Equal(past) {
+			d.note(t)
 		}
 		return nil
 	}
 	if to == out {
 		return d.conn.SetWriteDeadline(t)
 	}
+	if d.secret() != nil {
+		d.answerBy(t)
+	}
 	return d.conn.SetReadDeadline(t)
+}
+
+// note keeps the deadline of reads.
+func (d *deadlines) note(t time.Time) {
+	d.readBy = 0
+	if !t.IsZero() {
+		d.readBy = cmp.Or(t.Sub(epoch), 1)
+	}
+}
+
+// answerTime is what crypto/tls has, once a read has been interrupted, for an answer
+// that it is writing. A peer that reads has taken it long before.
+const answerTime = 100 * time.Millisecond
+
+// secret is the connection if it is TLS, or nil.
+func (d *deadlines) secret() *tls.Conn {
+	c, _ := d.conn.(*tls.Conn)
+	return c
+}
+
+// answerBy has reads of a TLS connection end though they write: crypto/tls answers
+// a KeyUpdate before it reads on (RFC 8446 §4.6.3), and the peer may take nothing.
+// Writes in progress have a bound of their own, and while one is, the answer has to
+// wait for it. It is called with mu of reads held.
+func (d *deadlines) answerBy(t time.Time) {
+	if t.Equal(past) {
+		t = time.Now().Add(answerTime)
+	}
+	d.mu[out].Lock()
+	defer d.mu[out].Unlock()
+	d.note(t)
+	if !d.armed && !d.interrupted[out] {
+		_ = d.set(out, t)
+	}
+}
+
+// between returns the deadline of what is written while no write is in progress,
+// with mu of writes held.
+func (d *deadlines) between() time.Time {
+	if d.readBy != 0 && d.secret() != nil {
+		return epoch.Add(d.readBy)
+	}
+	return time.Time{}
 }
 
 func (d *deadlines) interrupt(to direction) {
@@ -228,7 +272,11 @@ func (d *deadlines) resume(to direction) bool {
 		return false
 	}
 	d.interrupted[to] = false
-	_ = d.set(to, time.Time{})
+	var none time.Time
+	if to == out && !d.armed {
+		none = d.between()
+	}
+	_ = d.set(to, none)
 	return true
 }
 
@@ -269,8 +317,12 @@ func (w *Writes) Bound(bound time.Duration) {
 
 // apply sets the bound, with mu of writes held.
 func (d *deadlines) apply() {
-	if d.bound > 0 && !d.interrupted[out] {
+	switch {
+	case d.interrupted[out]:
+	case d.bound > 0:
 		_ = d.set(out, time.Now().Add(d.bound))
+	case d.readBy != 0:
+		_ = d.set(out, time.Time{})
 	}
 }
 
@@ -287,8 +339,8 @@ func (d *deadlines) disarm() {
 	d.mu[out].Lock()
 	defer d.mu[out].Unlock()
 	d.armed = false
-	if d.bound > 0 && !d.interrupted[out] {
-		_ = d.set(out, time.Time{})
+	if (d.bound > 0 || d.readBy != 0) && !d.interrupted[out] {
+		_ = d.set(out, d.between())
 	}
 }
 
