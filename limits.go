@@ -95,7 +95,7 @@ func (c *Conn) noMessage(now uint32) uint32 {
 	if due := c.keepalive.born + l.ticks.firstMessage + 1; now < due {
 		return due
 	}
-	if c.mayHoldInput(now) {
+	if c.mayHoldInput(now, &c.keepalive.granted) {
 		return now + 1 // it may have come, and nobody has read it
 	}
 	c.failWith(&CloseError{Code: StatusPolicyViolation, Reason: "no message came in time"})

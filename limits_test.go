@@ -2,6 +2,7 @@ package websocket_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -649,6 +650,53 @@ func TestFirstMessageInTime(t *testing.T) {
 			p.WantNothing()
 			wantLate(t, p, readingOn(c), start, time.Minute+half)
 		})
+	})
+	t.Run("somebody comes to read again and again", func(t *testing.T) {
+		for _, keepalive := range []time.Duration{-1, 30 * time.Second} {
+			config := config
+			config.PingInterval = keepalive
+			inLab(t, config, func(t *testing.T, l *lab) {
+				start := time.Now()
+				p, c := l.open("short looks, and nothing comes")
+				p.Patience = time.Hour
+				end := async(func() error {
+					for c.Context().Err() == nil {
+						ctx, cancel := context.WithTimeout(context.Background(), 170*time.Millisecond)
+						_, _, err := c.Read(ctx)
+						cancel()
+						if !errors.Is(err, context.DeadlineExceeded) {
+							return err
+						}
+					}
+					return nil
+				})
+				p.WantFail(1008)
+				if took := time.Since(start); took < 10*time.Second || took > 13*time.Second {
+					t.Errorf("took %v", took)
+				}
+				p.Close()
+				wantClosed(t, <-end, 1008, false)
+			})
+			inLab(t, config, func(t *testing.T, l *lab) {
+				start := time.Now()
+				p, c := l.open("pongs, and no message")
+				p.Patience = time.Hour
+				e := newHearer(t, nil)
+				c.Start(e)
+				for range 100 {
+					time.Sleep(300 * time.Millisecond)
+					if c.Context().Err() != nil {
+						break
+					}
+					p.Conn().Write(notation("8a 80 z"))
+				}
+				p.WantFail(1008)
+				<-c.Context().Done()
+				if took := time.Since(start); took < 10*time.Second || took > 15*time.Second {
+					t.Errorf("it is over after %v", took)
+				}
+			})
+		}
 	})
 	t.Run("no limit", func(t *testing.T) {
 		inLab(t, websocket.Config{}, func(t *testing.T, l *lab) {

@@ -165,13 +165,14 @@ func (c *Conn) gotPong(payload []byte) {
 // one clock, that of the set they are in.
 
 // keepalive is what a connection knows of it. The clock's goroutine alone uses
-// the first five; the mu of the Conn guards the others.
+// the first six; the mu of the Conn guards the others.
 type keepalive struct {
 	interval uint32 // in ticks; a little different for each connection
 	born     uint32 // the tick of the 101, for FirstMessageTimeout
 	since    uint32 // in which tick the ping was sent
 	waiting  bool   // for what comes after it
 	excused  bool   // nothing had come when somebody had just come to read
+	granted  bool   // the same, of FirstMessageTimeout
 
 	id   uint32        // of the ping that is out; 0: none
 	last uint32        // id of all pings
@@ -252,7 +253,7 @@ func (c *Conn) keepAlive(now uint32) uint32 {
 		return now + min(timeout, k.interval)
 	case now < k.since+timeout:
 		return min(k.since+timeout, now+k.interval)
-	case c.mayHoldInput(now):
+	case c.mayHoldInput(now, &k.excused):
 		return now + 1 // what has come and waits for the application is life
 	}
 	c.pingLost()
@@ -278,8 +279,9 @@ func (c *Conn) pingLost() {
 	}
 }
 
-// mayHoldInput reports whether something may have come that nobody has read.
-func (c *Conn) mayHoldInput(now uint32) bool {
+// mayHoldInput reports whether something may have come that nobody has read. excused
+// is what it has once taken for that.
+func (c *Conn) mayHoldInput(now uint32, excused *bool) bool {
 	if c.turn.Holder() == turnDelivers {
 		return c.more.Load() || c.t.HasInput()
 	}
@@ -293,8 +295,8 @@ func (c *Conn) mayHoldInput(now uint32) bool {
 	// Somebody reads, and nothing comes; unless he has come just now, and has
 	// yet to look for what has been waiting. That excuses once, as those who
 	// keep coming have looked meanwhile.
-	if k := &c.keepalive; !k.excused && int32(now-c.began.Load()) < 2 {
-		k.excused = true
+	if !*excused && int32(now-c.began.Load()) < 2 {
+		*excused = true
 		return true
 	}
 	return false

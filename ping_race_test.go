@@ -47,7 +47,7 @@ func TestJustCome(t *testing.T) {
 			may   bool
 		}{{now - 2, false}, {now - 1, true}, {now - 1, false}, {now, false}} {
 			s.began.Store(look.began)
-			if may := s.mayHoldInput(now); may != look.may {
+			if may := s.mayHoldInput(now, &s.keepalive.excused); may != look.may {
 				t.Errorf("who came in tick %d: %v in tick %d", look.began, may, now)
 			}
 		}
