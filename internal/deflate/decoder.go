@@ -40,7 +40,8 @@ type Decoder struct {
 	err error
 
 	// The ring holds the last bytes of output. As long as it is not full it
-	// may be smaller than the window, and grows; one that is lent may be larger.
+	// may be smaller than the window, and grows; the last one that is lent may
+	// be larger.
 	ring []byte
 	pos  int // where the next byte goes
 	full bool
@@ -90,8 +91,8 @@ func (d *Decoder) Next(src []byte, limit int) (out []byte, n int, err error) {
 	if d.err != nil {
 		return nil, 0, d.err
 	}
-	if limit <= 0 {
-		return nil, 0, nil
+	if limit <= 0 || len(src) == 0 && d.nacc == 0 && d.left == 0 {
+		return nil, 0, nil // without room, or with nothing to fill it
 	}
 	if d.pos == len(d.ring) {
 		d.turn(len(src))
@@ -174,13 +175,16 @@ const smallRing = 1 << MinBits
 
 // turn makes room behind pos, which is the end of the ring: by making the ring
 // larger, as long as it is smaller than the window, or by beginning at its start
-// again. n is how much input there is.
+// again. n is how much input there is. A ring that is kept should be no larger
+// than needed; one that is lent for the time of a message only not be out of all
+// proportion to what has come of that.
 func (d *Decoder) turn(n int) {
 	size := 1 << d.bits
-	switch {
-	case len(d.ring) >= size:
+	if len(d.ring) >= size {
 		d.pos, d.full = 0, true
-	case d.takeover:
+		return
+	}
+	if d.takeover {
 		grown := max(2*len(d.ring), smallRing)
 		for grown < 2*n && grown < size {
 			grown *= 2
@@ -188,10 +192,12 @@ func (d *Decoder) turn(n int) {
 		ring := make([]byte, min(grown, size))
 		copy(ring, d.ring)
 		d.ring = ring
-	default:
-		d.lent = bufpool.Get(size)
-		d.ring = d.lent.B
+		return
 	}
+	lent := bufpool.Get(min(max(4*len(d.ring), 16*min(n, size)), size))
+	copy(lent.B, d.ring)
+	bufpool.Put(d.lent)
+	d.lent, d.ring = lent, lent.B
 }
 
 var ownCodes = sync.Pool{New: func() any { return new(codes) }}

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/sockeye-ws/websocket/internal/bufpool"
 	"github.com/sockeye-ws/websocket/internal/conformance"
 )
 
@@ -459,6 +460,43 @@ func TestDecoderState(t *testing.T) {
 				}
 				if d.in != nil {
 					t.Error("keeps the input")
+				}
+			}
+		}
+	}
+}
+
+// In the middle of a message a Decoder holds what is in proportion to what has come
+// of it, or out of it, and nothing for what has only been announced.
+func TestDecoderHoldsWhatHasCome(t *testing.T) {
+	for bits := MinBits; bits <= MaxBits; bits++ {
+		for _, takeover := range []bool{true, false} {
+			for _, step := range []int{1, 10, 1000} {
+				d := newDecoder(bits, takeover)
+				if out, n, err := d.Next(nil, 1<<20); len(out) != 0 || n != 0 || err != nil || d.ring != nil || d.own != nil {
+					t.Errorf("%d bits, takeover %v: before anything: %d, %d, %v, a ring of %d", bits, takeover, len(out), n, err, len(d.ring))
+				}
+				p := newEncoder(bits, takeover, Fast).Write(nil, jsonLike(newRand(1), 100_000))
+				in, out := 0, 0
+				for in < len(p) {
+					piece := p[in:min(in+step, len(p))]
+					for {
+						got, n, err := d.Next(piece, math.MaxInt)
+						if err != nil {
+							t.Fatal(err)
+						}
+						in, out, piece = in+n, out+len(got), piece[n:]
+						if len(got) == 0 {
+							break
+						}
+					}
+					// The classes that are lent grow by four.
+					if most := max(bufpool.Min, 64*in, 16*out); len(d.ring) > most {
+						t.Fatalf("%d bits, takeover %v: a ring of %d bytes for %d that were %d", bits, takeover, len(d.ring), out, in)
+					}
+				}
+				if out != 100_000 {
+					t.Errorf("%d bytes have come out", out)
 				}
 			}
 		}
