@@ -279,6 +279,9 @@ func Dial(ctx context.Context, url string, o *DialOptions) (*Conn, *http.Respons
 		return nil, resp, &DialError{Status: resp.StatusCode}
 	}
 	subprotocol, agreed, wrong := o.judge(resp.Header, key)
+	if !resp.ProtoAtLeast(1, 1) { // RFC 6455 §4.2.2; HTTP/1.0 knows no Upgrade
+		wrong = &DialError{Status: resp.StatusCode, Reason: fmt.Sprintf("the server speaks %.20q", resp.Proto)}
+	}
 	var early []byte
 	if wrong == nil {
 		early, wrong = takeConn(resp, nc, max(t.ReadBufferSize, maxAnswer))
@@ -419,7 +422,8 @@ func (o *DialOptions) judge(h http.Header, key string) (subprotocol string, agre
 // connection.
 func keepAnswer(resp *http.Response, nc net.Conn) {
 	if nc != nil {
-		_ = nc.SetReadDeadline(time.Now().Add(answerTime))
+		// Of writes too: over TLS, who reads may have to announce new keys.
+		_ = nc.SetDeadline(time.Now().Add(answerTime))
 	}
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	resp.Body.Close()
@@ -437,6 +441,7 @@ func takeConn(resp *http.Response, nc net.Conn, most int) (early []byte, wrong *
 	}
 	// The body gives first, in one piece, what net/http has read ahead. A
 	// deadline that has passed keeps it from waiting for more.
+	_ = nc.SetWriteDeadline(time.Now().Add(answerTime)) // as in keepAnswer
 	if err := nc.SetReadDeadline(time.Unix(1, 0)); err != nil {
 		return failed(err)
 	}
@@ -445,7 +450,7 @@ func takeConn(resp *http.Response, nc net.Conn, most int) (early []byte, wrong *
 	if n == 0 && err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		return failed(err)
 	}
-	if err := nc.SetReadDeadline(time.Time{}); err != nil {
+	if err := nc.SetDeadline(time.Time{}); err != nil {
 		return failed(err)
 	}
 	return early[:n], nil

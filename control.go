@@ -414,8 +414,9 @@ func (c *Conn) linger(e *ending) {
 	}
 	c.t.In().Resume()
 	if listen && !heard && c.cfg.CloseTimeout > 0 {
+		until := time.Now().Add(c.cfg.CloseTimeout)
 		c.t.In().After(c.cfg.CloseTimeout)
-		c.skim(true)
+		c.skim(true, func() bool { return c.strayed(until) })
 	}
 	c.awaitServer()
 	half, err := c.t.CloseWrite()
@@ -427,6 +428,17 @@ func (c *Conn) linger(e *ending) {
 		quiet = quietTime
 	}
 	c.discard(drainTime, quiet)
+}
+
+// strayed reports whether a wait up to the time until was ended before it by an
+// interrupt that was meant for a wait before the end, and came late. The wait can
+// go on then.
+func (c *Conn) strayed(until time.Time) bool {
+	if !c.t.In().Resume() {
+		return false
+	}
+	c.t.In().After(time.Until(until))
+	return true
 }
 
 // skimMeanwhile skims while the queue goes out: a peer that writes before it
@@ -443,25 +455,38 @@ func (c *Conn) skimMeanwhile(listen bool, drained <-chan struct{}) (heard bool) 
 		c.t.In().Interrupt()
 		close(sent)
 	}()
-	heard = c.skim(listen)
+	heard = c.skim(listen, func() bool {
+		select {
+		case <-drained:
+			return false
+		default:
+			return c.t.In().Resume()
+		}
+	})
 	<-sent
 	return heard
 }
 
 // skim reads and discards until reading fails or, if it listens for that, the
 // peer's Close or anything else after which no Close can follow has come: it
-// reports that. What comes is parsed only enough to find the Close.
-func (c *Conn) skim(listen bool) (heard bool) {
+// reports that. What comes is parsed only enough to find the Close. After a time-out
+// it goes on if again says so.
+func (c *Conn) skim(listen bool, again func() bool) (heard bool) {
 	for {
 		if !listen {
 			c.in.Release()
 		} else if c.skipToClose() {
 			return true
 		}
-		if err := c.in.Fill(c.t); err != nil {
-			return !isTimeout(err)
+		err := c.in.Fill(c.t)
+		switch {
+		case err == nil:
+			c.gotInput(c.in.Last())
+		case !isTimeout(err):
+			return true
+		case !again():
+			return false
 		}
-		c.gotInput(c.in.Last())
 	}
 }
 
@@ -505,7 +530,11 @@ func (c *Conn) discard(within, quiet time.Duration) {
 			c.t.In().After(min(quiet, max(time.Until(until), 1)))
 		}
 		c.in.Release()
-		if c.in.Fill(c.t) != nil {
+		err := c.in.Fill(c.t)
+		if isTimeout(err) && c.strayed(until) {
+			err = c.in.Fill(c.t)
+		}
+		if err != nil {
 			return
 		}
 		c.gotInput(c.in.Last())
