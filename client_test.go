@@ -305,6 +305,7 @@ func TestQ02Q03Q04Answers(t *testing.T) {
 		refused string // text of the error; "": accepted
 	}{
 		{"Q-02: a plain 101", none, accepted, ""},
+		{"Q-02: HTTP/1.0", none, strings.Replace(accepted, "HTTP/1.1", "HTTP/1.0", 1), "HTTP/1.0"},
 		{"Q-02: any case of websocket", none, with101("Upgrade: WebSocket"), ""},
 		{"Q-02: any case of websocket", none, with101("Upgrade: WEBSOCKET"), ""},
 		{"Q-02: no Upgrade", none, with101("Upgrade:"), "Upgrade"},

@@ -16,6 +16,7 @@ import (
 	"github.com/sockeye-ws/websocket/internal/bufpool"
 	"github.com/sockeye-ws/websocket/internal/httpfield"
 	"github.com/sockeye-ws/websocket/internal/sha1"
+	"github.com/sockeye-ws/websocket/internal/transport"
 )
 
 // A HandshakeError is why a request did not become a connection. It is
@@ -254,8 +255,17 @@ func (u *Upgrader) hijack(w http.ResponseWriter, r *http.Request, a agreement, v
 			u.live.leave()
 		}
 	}()
-	nc, rw, err := http.NewResponseController(w).Hijack()
+	rc := http.NewResponseController(w)
+	if r.TLS != nil {
+		// Hijack waits for a read of net/http, which may have to announce new
+		// keys to a peer that takes nothing.
+		_ = rc.SetWriteDeadline(time.Now().Add(hijackTime))
+	}
+	nc, rw, err := rc.Hijack()
 	if err != nil {
+		if r.TLS != nil {
+			_ = rc.SetWriteDeadline(time.Time{})
+		}
 		return nil, u.answer(w, r, internalError(hijackError(w, err)))
 	}
 	// What came behind the request belongs to the connection. Nothing else
@@ -278,7 +288,7 @@ func (u *Upgrader) hijack(w http.ResponseWriter, r *http.Request, a agreement, v
 		err = nc.SetDeadline(time.Time{})
 	}
 	if err != nil {
-		nc.Close()
+		_ = transport.Abort(nc)
 		return nil, fmt.Errorf("websocket: handshake: the answer could not be written: %w", err)
 	}
 	c := newConn(nc, early, cfg, a.subprotocol, values)
@@ -290,6 +300,9 @@ func (u *Upgrader) hijack(w http.ResponseWriter, r *http.Request, a agreement, v
 	added = true
 	return c, nil
 }
+
+// hijackTime is more than Hijack takes, where nothing holds it up.
+const hijackTime = 5 * time.Second
 
 // unhooked reports whether the server that r came to shows its connections to
 // nobody.

@@ -4,7 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
+	"log"
+	"log/slog"
 	"net"
+	"net/http"
 	"runtime"
 	"testing"
 	"testing/synctest"
@@ -53,6 +57,12 @@ func overSecrets(t *testing.T, cfg *terms) (*Conn, *memconn.Conn, *tls13.Peer) {
 	return newConn(own, nil, cfg, "", nil), here, peer
 }
 
+func clientTerms(cfg Config) *terms {
+	t := new(terms)
+	t.setClient(cfg)
+	return t
+}
+
 // alertTime is what crypto/tls gives its closing alert.
 const alertTime = 5 * time.Second
 
@@ -74,9 +84,7 @@ func TestKeyUpdateWhileClosing(t *testing.T) {
 			t.Errorf("a server that waits for the Close is done after %v", took)
 		}
 	})
-	client := new(terms)
-	client.setClient(cfg)
-	secretly(t, client, func(t *testing.T, c *Conn, peer *tls13.Peer, stalls func()) {
+	secretly(t, clientTerms(cfg), func(t *testing.T, c *Conn, peer *tls13.Peer, stalls func()) {
 		began := time.Now()
 		peer.Data([]byte("\x88\x02\x03\xe8"))
 		if err := peer.Flush(); err != nil {
@@ -131,5 +139,109 @@ func TestKeyUpdateBeforeClose(t *testing.T) {
 			t.Errorf("Read: %v", err)
 		}
 		<-c.Context().Done()
+	}
+}
+
+// L-10: a place among MaxConns is free again though the read of net/http, which has
+// to end before the connection can be taken, announces new keys to a peer that takes
+// nothing.
+func TestKeyUpdateInHandshake(t *testing.T) {
+	tls13.Config()
+	synctest.Test(t, func(t *testing.T) {
+		u := &Upgrader{MaxConns: 1, Config: Config{Logger: slog.New(slog.DiscardHandler)}}
+		l := &lastListener{Listener: memconn.Listen()}
+		inside, stuck, upgraded := make(chan bool), make(chan bool), make(chan error, 1)
+		srv := &http.Server{ErrorLog: log.New(io.Discard, "", 0), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			inside <- true
+			<-stuck
+			_, err := u.Upgrade(w, r)
+			upgraded <- err
+		})}
+		go srv.Serve(tls.NewListener(l, tls13.Config()))
+		defer srv.Close()
+		nc, err := l.Listener.Dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		peer, err := tls13.Client(nc, tls13.Config())
+		if err == tls13.ErrSuite {
+			t.Skip(err)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		peer.Data([]byte("GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"))
+		if err := peer.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		<-inside
+		synctest.Wait() // the read waits for what follows the request
+		l.last.StallWriteAfter(0)
+		if err := errors.Join(peer.KeyUpdate(), peer.Flush()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		close(stuck)
+		err = <-upgraded
+		if took := time.Since(began); err == nil || took != hijackTime {
+			t.Errorf("Upgrade: %v after %v", err, took)
+		}
+		if refused := u.live.enter(u.MaxConns); refused != nil {
+			t.Error(refused)
+		}
+	})
+}
+
+// A lastListener knows what it has accepted last.
+type lastListener struct {
+	*memconn.Listener
+	last *memconn.Conn
+}
+
+func (l *lastListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		l.last = c.(*memconn.Conn)
+	}
+	return c, err
+}
+
+// A dial ends in its time though the server asks for new keys behind its answer, and
+// does not take their announcement.
+func TestKeyUpdateInDial(t *testing.T) {
+	tls13.Config()
+	ends := map[string]func(resp *http.Response, nc net.Conn) *DialError{
+		"101": func(resp *http.Response, nc net.Conn) *DialError {
+			_, wrong := takeConn(resp, nc, maxAnswer)
+			return wrong
+		},
+		"404": func(resp *http.Response, nc net.Conn) *DialError {
+			keepAnswer(resp, nc)
+			return nil
+		},
+	}
+	for name, end := range ends {
+		synctest.Test(t, func(t *testing.T) {
+			c, here, peer := overSecrets(t, clientTerms(Config{}))
+			defer func() { c.CloseNow(); <-c.Context().Done() }()
+			here.StallWriteAfter(0)
+			peer.Data([]byte("\n")) // with which the answer ends
+			if err := errors.Join(peer.KeyUpdate(), peer.Flush()); err != nil {
+				t.Fatal(err)
+			}
+			nc := c.t.NetConn()
+			if _, err := nc.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			if wrong := end(&http.Response{Body: io.NopCloser(nc)}, nc); wrong != nil {
+				t.Errorf("%s: %v", name, wrong)
+			}
+			if took := time.Since(began); took != answerTime {
+				t.Errorf("%s: it took %v", name, took)
+			}
+		})
 	}
 }

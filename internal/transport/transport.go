@@ -185,13 +185,16 @@ func (d *deadlines) MayDetach() {}
 // Detach implements Conn.
 func (d *deadlines) Detach(Watcher) {}
 
-// Abort implements Conn. tls.Conn.Close would wait for the write lock and then
-// for its alert.
-func (d *deadlines) Abort() error {
-	if secret := d.secret(); secret != nil {
+// Abort implements Conn.
+func (d *deadlines) Abort() error { return Abort(d.conn) }
+
+// Abort closes c at once, whatever other calls are doing. tls.Conn.Close would wait
+// for the write lock and then for its alert.
+func Abort(c net.Conn) error {
+	if secret, ok := c.(*tls.Conn); ok {
 		return secret.NetConn().Close()
 	}
-	return d.conn.Close()
+	return c.Close()
 }
 
 func (d *deadlines) set(to direction, t time.Time) error {
