@@ -91,7 +91,7 @@ func (c *Conn) gotControl(op opcode, payload []byte) error {
 // All that takes time is done by one goroutine that starts with the record:
 // nobody waits who does not ask to, and every step has a bound. Where nothing
 // takes time, as nearly always when the connection was lost, whoever read that
-// does it in place of giving up the turn.
+// does it in place of giving up the turn; see finishIt.
 
 // An ending is the record of how a connection ended.
 type ending struct {

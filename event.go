@@ -198,10 +198,7 @@ func (c *Conn) deliver(typ MessageType, p []byte, part inbuf.Message) (on bool) 
 			c.failWith(&CloseError{Code: StatusInternalError, cause: net.ErrClosed})
 		}
 	}()
-	err := c.events.Message(c, typ, p)
-	if e, ok := err.(*CloseError); err != nil && !(ok && e == nil) {
-		c.failWith(c.verdict(err))
-	}
+	c.failed(c.events.Message(c, typ, p))
 	returned = true
 	return
 }

@@ -433,7 +433,7 @@ func TestParkedEnds(t *testing.T) {
 			if tt.cause != nil && !errors.Is(c.ended(), tt.cause) {
 				t.Errorf("%s: the cause of %v is not %v", tt.name, c.ended(), tt.cause)
 			}
-			soon(t, "the connection has left its set", func() bool { return d.u.live.wheel.Len() == 0 })
+			soon(t, "the connection has left its set", func() bool { return len(d.u.live.wheel.Snapshot()) == 0 })
 			if len(e.closed) > 0 {
 				t.Errorf("%s: Closed is called twice", tt.name)
 			}

@@ -246,13 +246,13 @@ func (u *Upgrader) hijack(w http.ResponseWriter, r *http.Request, a agreement, v
 	if err != nil {
 		return nil, u.answer(w, r, internalError(err))
 	}
-	if refused := u.live.enter(u.MaxConns); refused != nil {
+	if refused := u.live.reserve(u.MaxConns); refused != nil {
 		return nil, u.answer(w, r, refused)
 	}
 	added := false
 	defer func() {
 		if !added { // Hijack may panic, too
-			u.live.leave()
+			u.live.unreserve()
 		}
 	}()
 	rc := http.NewResponseController(w)

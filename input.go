@@ -153,7 +153,8 @@ func (i *intake) Drop() {
 	(*Conn)(i).letInflow()
 }
 
-// takeIn waits for input, behind what is there.
+// takeIn waits for input, behind what is there. Who is idle waits as in await, which
+// does not call this, so that less lies on the stack.
 func (c *Conn) takeIn(idle bool) error {
 	if !idle {
 		return c.in.Fill(c.t)

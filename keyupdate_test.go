@@ -188,7 +188,7 @@ func TestKeyUpdateInHandshake(t *testing.T) {
 		if took := time.Since(began); err == nil || took != hijackTime {
 			t.Errorf("Upgrade: %v after %v", err, took)
 		}
-		if refused := u.live.enter(u.MaxConns); refused != nil {
+		if refused := u.live.reserve(u.MaxConns); refused != nil {
 			t.Error(refused)
 		}
 	})

@@ -78,9 +78,9 @@ func (l *live) initClock(cfg *terms) {
 // clock returns the time since the first connection was asked for.
 func (l *live) clock() time.Duration { return time.Since(l.began) }
 
-// enter reserves a place for a connection that a request asks for, or says why
-// there is none. It is followed by leave or add.
-func (l *live) enter(max int) *HandshakeError {
+// reserve keeps a place for a connection that a request asks for, or says why
+// there is none. It is followed by unreserve or add.
+func (l *live) reserve(max int) *HandshakeError {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -97,8 +97,8 @@ func (l *live) enter(max int) *HandshakeError {
 // in seconds.
 const retryAfter = "5"
 
-// leave gives a reserved place back.
-func (l *live) leave() { l.change(func() { l.upgrading-- }) }
+// unreserve gives that place back.
+func (l *live) unreserve() { l.change(func() { l.upgrading-- }) }
 
 // add puts a connection in its place, before anybody else knows it.
 func (l *live) add(c *Conn) {
@@ -139,7 +139,7 @@ func (l *live) add(c *Conn) {
 
 // join makes c one of l, where nothing is refused.
 func (c *Conn) join(l *live) {
-	_ = l.enter(0)
+	_ = l.reserve(0)
 	l.add(c)
 }
 
@@ -156,7 +156,7 @@ func (l *live) remove(c *Conn, end *Closing) {
 	defer l.mu.Unlock()
 	l.wheel.Remove((*member)(c))
 	c.partings.Or(gone)
-	l.left(end)
+	l.countEnd(end)
 	if l.poller != nil && c.parkable == yes {
 		l.poller.Remove(c.token)
 	}

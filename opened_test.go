@@ -20,7 +20,7 @@ func opening(t *testing.T, u *Upgrader, input string) (*Conn, *memconn.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if refused := u.live.enter(u.MaxConns); refused != nil {
+	if refused := u.live.reserve(u.MaxConns); refused != nil {
 		t.Fatal(refused)
 	}
 	peer, server := memconn.Pair()
@@ -58,7 +58,7 @@ func TestOpenedEndsIt(t *testing.T) {
 		peer.Close()
 		looks.Wait()
 	}
-	if n := u.live.wheel.Len(); n != 0 {
+	if n := len(u.live.wheel.Snapshot()); n != 0 {
 		t.Errorf("%d are there still", n)
 	}
 	if s := u.Stats(); s.Upgraded != conns || s.Received.Bytes != conns*size {

@@ -20,7 +20,7 @@ func attach(t testing.TB, u *Upgrader) (*Conn, *memconn.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if refused := u.live.enter(u.MaxConns); refused != nil {
+	if refused := u.live.reserve(u.MaxConns); refused != nil {
 		t.Fatal(refused)
 	}
 	peer, server := memconn.Pair()

@@ -70,8 +70,8 @@ func Pipe(o *PipeOptions) (server, client *Conn) {
 	return server, client
 }
 
-// A pipeEnd can be looked into without reading, like a socket: or else time-outs
-// would take what may be there for life.
+// A pipeEnd can be looked into without reading, like a socket. Of a connection that
+// cannot, keepalive has to assume that something has come, while nobody reads.
 type pipeEnd struct{ *memconn.Conn }
 
 // HasInput is what the transport asks for.

@@ -82,7 +82,8 @@ type Upgrader struct {
 
 	// Subprotocols are those that the server supports. The first of the
 	// client's offers that is among them is agreed on (RFC 6455 §4.2.2);
-	// if none is, the connection opens without one.
+	// if none is, the connection opens without one. With one that is not a
+	// token (RFC 9110 §5.6.2) every handshake is answered with 500.
 	Subprotocols []string
 
 	// SelectSubprotocol, if not nil, replaces that choice. It returns one of
@@ -447,13 +448,19 @@ func (c *Conn) serve(handler func(*Conn) error) {
 
 // obey ends a connection as its handler's result says.
 func (c *Conn) obey(err error) {
+	if !c.failed(err) && !c.started() {
+		_ = c.Close(StatusNormalClosure, "")
+	}
+}
+
+// failed ends a connection if what the application returned is an error, and
+// reports whether it is.
+func (c *Conn) failed(err error) bool {
 	if e, ok := err.(*CloseError); err == nil || ok && e == nil {
-		if !c.started() {
-			_ = c.Close(StatusNormalClosure, "")
-		}
-		return
+		return false
 	}
 	c.failWith(c.verdict(err))
+	return true
 }
 
 // logPanic logs what the application panicked with, if it did, as net/http

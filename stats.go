@@ -47,8 +47,8 @@ type counters struct {
 
 	// The mu of the live set guards these.
 	refused        map[int]uint64
-	closed         [maxCounted + 1 - StatusNormalClosure]Closed // the last for those of applications
-	received, sent Traffic                                      // of connections that are over
+	closed         [ofApplications + 1]Closed // by indexOf
+	received, sent Traffic                    // of connections that are over
 }
 
 // traffic is what a connection counts of one direction.
@@ -66,11 +66,11 @@ func (l *live) refuse(status int) {
 	l.count.refused[status]++
 }
 
-// left counts a connection that is over, with mu held.
-func (l *live) left(end *Closing) {
+// countEnd counts a connection that is over, with mu held.
+func (l *live) countEnd(end *Closing) {
 	l.count.received.add(end.Received)
 	l.count.sent.add(end.Sent)
-	n := &l.count.closed[min(end.Err.Code, maxCounted)-StatusNormalClosure]
+	n := &l.count.closed[indexOf(end.Err.Code)]
 	if end.Err.Remote {
 		n.Remote++
 	} else {
@@ -78,9 +78,19 @@ func (l *live) left(end *Closing) {
 	}
 }
 
-// maxCounted stands for all codes of applications where connections are counted;
-// those below it go on from StatusNormalClosure without a gap (RFC 6455 §7.4.1).
-const maxCounted = StatusTLSHandshake + 1
+// ofApplications is where all codes of applications are counted. The registered
+// ones before it go on from StatusNormalClosure without a gap (RFC 6455 §7.4.1).
+const ofApplications = StatusTLSHandshake + 1 - StatusNormalClosure
+
+// indexOf is where a code is counted, and codeAt the code that is counted there.
+func indexOf(code StatusCode) StatusCode { return min(code-StatusNormalClosure, ofApplications) }
+
+func codeAt(i int) StatusCode {
+	if i == int(ofApplications) {
+		return 3000
+	}
+	return StatusNormalClosure + StatusCode(i)
+}
 
 // Stats returns what has been counted. It looks at every connection: it is for
 // once in a while. Any goroutine may call it.
@@ -104,14 +114,9 @@ func (u *Upgrader) Stats() Stats {
 	}
 	maps.Copy(s.Refused, l.count.refused)
 	for i, n := range l.count.closed {
-		if n == (Closed{}) {
-			continue
+		if n != (Closed{}) {
+			s.Closed[codeAt(i)] = n
 		}
-		code := StatusNormalClosure + StatusCode(i)
-		if code == maxCounted {
-			code = 3000
-		}
-		s.Closed[code] = n
 	}
 	for _, m := range l.wheel.Snapshot() {
 		c := (*Conn)(m)

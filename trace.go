@@ -19,7 +19,8 @@ type Trace struct {
 	// Opened is called first of all: before the handler is, and before
 	// anybody else can end the connection.
 	Opened func(c *Conn)
-	// Closed is called once, when all is over; after [Events].Closed.
+	// Closed is called once, when all is over; after [Events].Closed, unless
+	// Start was called when all was over.
 	Closed func(c *Conn, end Closing)
 	// Received is called for each data message that has come whole, with
 	// the bytes of its content, before the application has the last of them.

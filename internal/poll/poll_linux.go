@@ -52,13 +52,6 @@ func (p *Poller[W]) Close() {
 	<-p.done
 }
 
-// Len returns how many descriptors there are.
-func (p *Poller[W]) Len() int {
-	p.table.mu.Lock()
-	defer p.table.mu.Unlock()
-	return p.table.used
-}
-
 func (p *Poller[W]) run() {
 	defer close(p.done)
 	events := make([]syscall.EpollEvent, batch)

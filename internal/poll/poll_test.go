@@ -13,6 +13,13 @@ import (
 	"time"
 )
 
+// Len returns how many descriptors there are.
+func (p *Poller[W]) Len() int {
+	p.table.mu.Lock()
+	defer p.table.mu.Unlock()
+	return p.table.used
+}
+
 // A sleeper counts its wakes.
 type sleeper struct {
 	wakes chan struct{}

@@ -193,7 +193,7 @@ func (f *Frame) header() []byte { return f.Head[:f.Header] }
 func (f *Frame) size() int      { return int(f.Header) + len(f.Payload) }
 func (f *Frame) marked() bool   { return f.Head[0]&Marked != 0 }
 
-// Write sends one frame. When it returns nil, the frame has been taken by
+// Write sends one frame. With Options.Mask its key is written into f.Head. When it returns nil, the frame has been taken by
 // the connection, or is in the queue and will be without further calls. When
 // ctx ends before the first byte was taken, nothing is sent and the error is
 // ctx.Err(); when it ends later, the error is a *TornError, and the connection is
@@ -295,9 +295,9 @@ func (q *Queue) writeAmong(ctx context.Context, f *Frame) error {
 }
 
 // Post accepts one message without waiting, or returns ErrFull. It goes out
-// after Flush or Attend. The frame is copied, unless it is shared, in which
-// case payload is all of it, not to be masked, and nobody may change it any
-// more. dropped is how many earlier messages had to give way.
+// after Flush or Attend. With Options.Mask its key is written into head. The frame
+// is copied, unless it is shared, in which case payload is all of it, not to be
+// masked, and nobody may change it any more. dropped is how many earlier messages had to give way.
 func (q *Queue) Post(head, payload []byte, shared bool) (dropped int, err error) {
 	return q.post(head, payload, shared, nil)
 }

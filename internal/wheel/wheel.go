@@ -66,13 +66,6 @@ func (w *Wheel[M]) Ticks(d time.Duration) uint32 {
 	return uint32(min(n, math.MaxInt32))
 }
 
-// Len returns how many members there are.
-func (w *Wheel[M]) Len() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.size
-}
-
 // Add adds m, which is not in a wheel, to be called back at tick due.
 func (w *Wheel[M]) Add(m M, due uint32) {
 	w.mu.Lock()

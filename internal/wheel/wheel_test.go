@@ -13,6 +13,13 @@ import (
 	"time"
 )
 
+// Len is how many members there are.
+func (w *Wheel[M]) Len() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.size
+}
+
 const second = time.Second // the tick of these tests
 
 // A hand is a member that does what it is told when it is called back.
