@@ -9,25 +9,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/sockeye-ws/websocket/internal/memconn"
 )
-
-// opening makes a connection of u on which input has come with its request.
-func opening(t *testing.T, u *Upgrader, input string) (*Conn, *memconn.Conn) {
-	t.Helper()
-	settings, err := u.settings()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if refused := u.live.reserve(u.MaxConns); refused != nil {
-		t.Fatal(refused)
-	}
-	peer, server := memconn.Pair()
-	c := newConn(server, []byte(input), &settings.terms, "", nil)
-	u.live.add(c)
-	return c, peer
-}
 
 // A connection that Opened ends is counted once all the same, whoever looks, and
 // is not among the others any more.
@@ -54,7 +36,7 @@ func TestOpenedEndsIt(t *testing.T) {
 		})
 	}}
 	for range conns {
-		_, peer := opening(t, u, "\x81\x85\x00\x00\x00\x00a")
+		_, peer := attachWith(t, u, "\x81\x85\x00\x00\x00\x00a")
 		peer.Close()
 		looks.Wait()
 	}
@@ -82,7 +64,7 @@ func TestOpenedReads(t *testing.T) {
 				synctest.Wait()
 			}}
 			began := time.Now()
-			c, peer := opening(t, u, "\x81")
+			c, peer := attachWith(t, u, "\x81")
 			defer peer.Close()
 			defer c.CloseNow()
 			select {
@@ -106,7 +88,7 @@ func TestOpenedReads(t *testing.T) {
 func TestConnsWhileClosedIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := &Upgrader{Config: Config{CloseTimeout: -1, Logger: slog.New(slog.DiscardHandler)}}
-		c, peer := opening(t, u, "")
+		c, peer := attachWith(t, u, "")
 		defer peer.Close()
 		told, release := make(chan struct{}), make(chan struct{})
 		c.Start(slowToClose{told, release})

@@ -16,6 +16,12 @@ import (
 // attach gives u a connection over memory, and returns the peer's end too.
 func attach(t testing.TB, u *Upgrader) (*Conn, *memconn.Conn) {
 	t.Helper()
+	return attachWith(t, u, "")
+}
+
+// attachWith is attach where input has come with the request.
+func attachWith(t testing.TB, u *Upgrader, input string) (*Conn, *memconn.Conn) {
+	t.Helper()
 	settings, err := u.settings()
 	if err != nil {
 		t.Fatal(err)
@@ -24,7 +30,7 @@ func attach(t testing.TB, u *Upgrader) (*Conn, *memconn.Conn) {
 		t.Fatal(refused)
 	}
 	peer, server := memconn.Pair()
-	c := newConn(server, nil, &settings.terms, "", nil)
+	c := newConn(server, []byte(input), &settings.terms, "", nil)
 	u.live.add(c)
 	return c, peer
 }
