@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"runtime"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/sockeye-ws/websocket/internal/deflate"
 	"github.com/sockeye-ws/websocket/internal/httpfield"
@@ -273,6 +275,8 @@ type compressor struct {
 	// been decompressed, and bytes of the message that have come out.
 	ahead    int
 	inflated int64
+
+	read, wrote lull
 }
 
 // compressing makes c compress what it sends, and understand what is compressed,
@@ -415,4 +419,68 @@ func (c *Conn) inflated() error {
 // badDeflate is the verdict on what does not decompress (RFC 7692 §7.2.2).
 func badDeflate() error {
 	return &CloseError{Code: StatusInvalidFramePayloadData, Reason: "compressed data is corrupt"}
+}
+
+// Compression takes more stack than all else that a connection does, and a stack that
+// has grown stays so while its goroutine waits for the next message. If there was
+// none for a while, as there may be none for a while again, a message is therefore
+// compressed and decompressed by a goroutine that ends with it.
+
+// A lull is known by when the last message was.
+type lull struct{ used atomic.Uint32 } // the tick, one more; 0: never
+
+// afterLull notes a message, and reports whether the last one was more than a tick
+// before: not when it is asked again for the same one.
+func (c *Conn) afterLull(l *lull) bool {
+	if c.live == nil {
+		return false
+	}
+	now, was := c.live.wheel.Now()+1, l.used.Load()
+	if now == was {
+		return false
+	}
+	l.used.Store(now)
+	return was == 0 || now-was > 1
+}
+
+// compressedAtFront reports whether the next frame has come whole and is compressed,
+// so that to receive it takes no wait.
+func (c *Conn) compressedAtFront() bool {
+	b := c.in.Unread()
+	return len(b) > 0 && b[0]&(bitFin|bitRSV1) == bitFin|bitRSV1 && completeFrame(b, c.peerMasks())
+}
+
+// receiveAside is receive after a lull.
+func (c *Conn) receiveAside(ctx context.Context, dst []byte) (typ MessageType, p []byte, err error) {
+	aside(func() { typ, p, err = c.receive(ctx, dst) })
+	return typ, p, err
+}
+
+// writeAside is Write after a lull.
+func (c *Conn) writeAside(ctx context.Context, typ MessageType, p []byte) (err error) {
+	aside(func() { err = c.Write(ctx, typ, p) })
+	return err
+}
+
+// aside runs f on another goroutine, and returns or panics as f does.
+func aside(f func()) {
+	type end struct {
+		returned bool
+		panicked any
+	}
+	ended := make(chan end, 1)
+	go func() {
+		var e end
+		defer func() {
+			e.panicked = recover()
+			ended <- e
+		}()
+		f()
+		e.returned = true
+	}()
+	if e := <-ended; e.panicked != nil {
+		panic(e.panicked)
+	} else if !e.returned {
+		runtime.Goexit()
+	}
 }

@@ -3,9 +3,11 @@ package websocket
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -118,4 +120,96 @@ func TestCompressedBothWays(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What runs aside returns, panics and ends as if it had been called.
+func TestAside(t *testing.T) {
+	ran := false
+	if aside(func() { ran = true }); !ran {
+		t.Error("not run")
+	}
+	func() {
+		defer func() {
+			if v := recover(); v != "boom" {
+				t.Errorf("panicked with %v", v)
+			}
+		}()
+		aside(func() { panic("boom") })
+		t.Error("no panic")
+	}()
+	ended := make(chan bool)
+	go func() {
+		defer close(ended)
+		aside(runtime.Goexit)
+		t.Error("no Goexit")
+	}()
+	<-ended
+}
+
+// A lull is when there was no message in this tick of the clock nor in the one
+// before, and a message ends it once.
+func TestLull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := Pipe(nil)
+		defer func() { s.CloseNow(); c.CloseNow(); <-s.Context().Done(); <-c.Context().Done() }()
+		var l lull
+		for _, message := range []struct {
+			after time.Duration
+			lull  bool
+		}{{0, true}, {0, false}, {tick, false}, {tick, false}, {2 * tick, true}, {0, false}, {time.Hour, true}} {
+			time.Sleep(message.after)
+			synctest.Wait()
+			if got := s.afterLull(&l); got != message.lull {
+				t.Errorf("after %v: %v", message.after, got)
+			}
+		}
+		alone := newConn(&mill{}, nil, on(Config{}), "", nil)
+		if alone.afterLull(new(lull)) {
+			t.Error("a connection without a clock knows of no lull")
+		}
+	})
+}
+
+// A message comes and goes whole after a lull as without one, by every way to read,
+// and what comes behind it too.
+func TestAfterLull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := Config{Compression: Compression{Enable: true}, MessageTimeout: -1}
+		s, c := Pipe(&PipeOptions{Server: cfg, Client: cfg})
+		defer func() { s.CloseNow(); c.CloseNow(); <-s.Context().Done(); <-c.Context().Done() }()
+		text := bytes.Repeat(someText, 3000/len(someText))
+		for i := range 10 {
+			time.Sleep(time.Duration(i%3) * time.Second)
+			for range 3 {
+				if err := c.Write(background, Text, text[i:]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ctx, cancel := context.WithTimeout(background, time.Minute)
+			defer cancel()
+			if _, p, err := s.Read(background); err != nil || !bytes.Equal(p, text[i:]) {
+				t.Fatal(len(p), err)
+			}
+			if _, p, err := s.ReadAppend(ctx, []byte("x")); err != nil || !bytes.Equal(p[1:], text[i:]) {
+				t.Fatal(len(p), err)
+			}
+			_, r, err := s.Reader(background)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p, err := io.ReadAll(r); err != nil || !bytes.Equal(p, text[i:]) {
+				t.Fatal(len(p), err)
+			}
+		}
+		// What is wrong is judged all the same.
+		time.Sleep(time.Hour)
+		c.t.Write(sealed(0xc1, "\xff\xff"))
+		var e *CloseError
+		if _, _, err := s.Read(background); !errors.As(err, &e) || e.Code != StatusInvalidFramePayloadData {
+			t.Errorf("corrupt data: %v", err)
+		}
+		if err := s.Write(background, Text, text); err == nil {
+			t.Error("a write after the end")
+		}
+	})
 }

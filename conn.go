@@ -276,8 +276,13 @@ func (c *Conn) Write(ctx context.Context, typ MessageType, p []byte) error {
 		return err
 	}
 	compressed := c.compresses(typ, len(p))
-	if compressed && len(p) > sendq.MaxMarked-maxHeader {
-		return c.writePieces(ctx, typ, p)
+	if compressed {
+		switch {
+		case len(p) > sendq.MaxMarked-maxHeader:
+			return c.writePieces(ctx, typ, p)
+		case c.afterLull(&c.deflate.wrote) && c.turn.Holder() != turnDelivers:
+			return c.writeAside(ctx, typ, p)
+		}
 	}
 	f := sendq.Frame{Payload: p, More: c.more.Load()}
 	c.setHeader(&f, header{fin: true, rsv1: compressed, op: typ.opcode()})
@@ -393,6 +398,9 @@ func (c *Conn) outer(ctx context.Context) context.Context {
 // gives that up. Its error, and that of await before it, are the only ones that
 // end the connection over something that was read.
 func (c *Conn) receive(ctx context.Context, dst []byte) (MessageType, []byte, error) {
+	if c.deflate != nil && c.compressedAtFront() && c.afterLull(&c.deflate.read) {
+		return c.receiveAside(ctx, dst)
+	}
 	typ, p, err := c.wholeMessage(ctx, dst)
 	if err != nil {
 		c.part.Keep()

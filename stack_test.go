@@ -2,7 +2,10 @@ package websocket_test
 
 import (
 	"context"
+	"net"
+	"net/http"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/sockeye-ws/websocket"
@@ -126,4 +129,64 @@ func stackOfWaiting(t *testing.T, u *websocket.Upgrader, n int) int {
 		t.Error(err)
 	}
 	return each
+}
+
+// With compression, too, as long as messages are rare: what takes a deep stack is
+// done on another, which is gone by then.
+func TestStacksWithCompression(t *testing.T) {
+	ctx := context.Background()
+	small := make(chan struct{})
+	defer close(small)
+	for range 2000 { // as in TestStacks
+		go func() { <-small }()
+	}
+	cfg := websocket.Config{Compression: websocket.Compression{Enable: true, ServerNoContextTakeover: true, ClientNoContextTakeover: true}}
+	u := &websocket.Upgrader{Config: cfg, Handler: func(c *websocket.Conn) error {
+		for {
+			typ, p, err := c.Read(ctx)
+			if err != nil {
+				return err
+			}
+			if err := c.Write(ctx, typ, p); err != nil {
+				return err
+			}
+		}
+	}}
+	b := loopback(t, u, false, 0)
+	defer b.stop()
+	const n = 500
+	o := &websocket.DialOptions{Config: cfg, Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return b.dial() }}}
+	stacks := func() int {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int(m.StackInuse)
+	}
+	var clients []*websocket.Conn
+	for range n {
+		c, _, err := websocket.Dial(ctx, "ws://example.com", o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clients = append(clients, c)
+	}
+	before := stacks()
+	text := []byte(strings.Repeat("compressed ", 100))
+	for _, c := range clients {
+		if err := c.Write(ctx, websocket.Text, text); err != nil {
+			t.Fatal(err)
+		}
+		if _, p, err := c.Read(ctx); err != nil || string(p) != string(text) {
+			t.Fatal(len(p), err)
+		}
+	}
+	if more := (stacks() - before) / n; more > 512 && !underRace() {
+		t.Errorf("%d bytes of stack more for a connection after an echo", more)
+	}
+	for _, c := range clients {
+		c.CloseNow()
+	}
+	if err := u.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
 }
