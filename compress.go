@@ -268,15 +268,15 @@ type compressor struct {
 	enc       deflate.Encoder // belongs to who makes a call of out
 	dec       deflate.Decoder // belongs to the holder of the turn
 	threshold int
-	bits      int  // of the window of what is sent
-	inMessage bool // a message in pieces is being compressed
+	bits      uint8 // of the window of what is sent
+	inMessage bool  // a message in pieces is being compressed
+
+	read, wrote lull
 
 	// Of what comes: bytes of the input that have been unmasked and not yet
 	// been decompressed, and bytes of the message that have come out.
 	ahead    int
 	inflated int64
-
-	read, wrote lull
 }
 
 // compressing makes c compress what it sends, and understand what is compressed,
@@ -287,7 +287,7 @@ func (c *Conn) compressing(d *deflation) {
 	}
 	s := &compressor{threshold: cmp.Or(c.cfg.Compression.Threshold, defaultThreshold)}
 	server, client := cmp.Or(d.serverBits, deflate.MaxBits), cmp.Or(d.clientBits, deflate.MaxBits)
-	s.bits = server
+	s.bits = uint8(server)
 	if c.isClient() {
 		// A smaller window than was agreed on is always right.
 		cfg := &c.cfg.Compression

@@ -98,7 +98,7 @@ func (c *Conn) postPrepared(p *Prepared) (dropped int, err error) {
 		return c.out.Post(c.appendHeader(buf[:0], h), p.data(), false)
 	}
 	if compresses {
-		if s := p.compressed(c.deflate.bits); s != nil {
+		if s := p.compressed(int(c.deflate.bits)); s != nil {
 			return c.out.PostShared(s)
 		}
 	}
