@@ -153,8 +153,8 @@ func (c *Conn) LocalAddr() net.Addr { return c.t.LocalAddr() }
 // When ctx ends before the message is complete, the error Is ctx.Err();
 // nothing is lost: the next Read goes on where this one stopped. Over TLS 1.3 a
 // peer may ask for new keys, which the read that finds this has to announce
-// (RFC 8446 §4.6.3). Where the peer does not take that, Read returns 0.1 s after
-// ctx has ended, or when a write that is in progress has (see
+// (RFC 8446 §4.6.3). Where the peer does not take that, Read returns a second
+// after ctx has ended, or when a write that is in progress has (see
 // [Config.WriteTimeout]), and the connection cannot be used any more.
 func (c *Conn) Read(ctx context.Context) (MessageType, []byte, error) {
 	if err := c.await(ctx); err != nil {

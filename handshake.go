@@ -264,7 +264,7 @@ func (u *Upgrader) hijack(w http.ResponseWriter, r *http.Request, a agreement, v
 	nc, rw, err := rc.Hijack()
 	if err != nil {
 		if r.TLS != nil {
-			_ = rc.SetWriteDeadline(time.Time{})
+			_ = rc.SetWriteDeadline(writeDeadline(r))
 		}
 		return nil, u.answer(w, r, internalError(hijackError(w, err)))
 	}
@@ -303,6 +303,14 @@ func (u *Upgrader) hijack(w http.ResponseWriter, r *http.Request, a agreement, v
 
 // hijackTime is more than Hijack takes, where nothing holds it up.
 const hijackTime = 5 * time.Second
+
+// writeDeadline is what the server that r came to gives an answer.
+func writeDeadline(r *http.Request) time.Time {
+	if s, _ := r.Context().Value(http.ServerContextKey).(*http.Server); s != nil && s.WriteTimeout > 0 {
+		return time.Now().Add(s.WriteTimeout)
+	}
+	return time.Time{}
+}
 
 // unhooked reports whether the server that r came to shows its connections to
 // nobody.

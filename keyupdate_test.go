@@ -1,6 +1,7 @@
 package websocket
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,7 +10,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -106,7 +109,7 @@ func TestKeyUpdateWhileClosing(t *testing.T) {
 // announces new keys to a peer that takes nothing.
 func TestKeyUpdateInRead(t *testing.T) {
 	cfg := Config{CloseTimeout: -1, PingInterval: -1}
-	const soon, atMost = time.Second, time.Second + 100*time.Millisecond
+	const soon, atMost = time.Second, 2 * time.Second
 	secretly(t, on(cfg), func(t *testing.T, c *Conn, peer *tls13.Peer, stalls func()) {
 		ctx, cancel := context.WithTimeout(context.Background(), soon)
 		defer cancel()
@@ -244,4 +247,46 @@ func TestKeyUpdateInDial(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What a writer that cannot be hijacked is left with is what its server gives an
+// answer.
+func TestDeadlineAfterFailedHijack(t *testing.T) {
+	for _, timeout := range []time.Duration{0, time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			w := &hopeless{ResponseRecorder: httptest.NewRecorder()}
+			r := httptest.NewRequest("GET", "https://example.com/", nil)
+			for name, value := range map[string]string{"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="} {
+				r.Header.Set(name, value)
+			}
+			r = r.WithContext(context.WithValue(r.Context(), http.ServerContextKey, &http.Server{WriteTimeout: timeout}))
+			u := &Upgrader{Config: Config{Logger: slog.New(slog.DiscardHandler)}}
+			if _, err := u.Upgrade(w, r); err == nil || w.Code != http.StatusInternalServerError {
+				t.Fatal(err, w.Code)
+			}
+			want := []time.Duration{hijackTime, timeout}
+			if !slices.Equal(w.deadlines, want) {
+				t.Errorf("the deadlines are %v, want %v", w.deadlines, want)
+			}
+		})
+	}
+}
+
+// A hopeless ResponseWriter cannot be hijacked.
+type hopeless struct {
+	*httptest.ResponseRecorder
+	deadlines []time.Duration // ahead; 0: none
+}
+
+func (w *hopeless) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return nil, nil, errors.New("hopeless")
+}
+
+func (w *hopeless) SetWriteDeadline(at time.Time) error {
+	d := time.Duration(0)
+	if !at.IsZero() {
+		d = time.Until(at)
+	}
+	w.deadlines = append(w.deadlines, d)
+	return nil
 }

@@ -70,11 +70,12 @@ func (c *Conn) skimMeanwhile(listen bool, drained <-chan struct{}) (heard bool) 
 		close(sent)
 	}()
 	heard = c.skim(listen, func() bool {
+		resumed := c.t.In().Resume()
 		select {
-		case <-drained:
+		case <-drained: // that may have been what it was for
 			return false
 		default:
-			return c.t.In().Resume()
+			return resumed
 		}
 	})
 	<-sent

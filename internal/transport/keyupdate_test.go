@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,7 +15,7 @@ import (
 )
 
 // updating runs f on a TLS connection whose peer asks for new keys before it says
-// what it has to say.
+// what it has to say, or where there is a bar in that.
 func updating(t *testing.T, say string, f func(t *testing.T, s Conn, here *tally)) {
 	t.Helper()
 	config := tls13.Config()
@@ -33,7 +34,17 @@ func updating(t *testing.T, say string, f func(t *testing.T, s Conn, here *tally
 		if err == tls13.ErrSuite {
 			t.Skip(err)
 		}
-		if err := errors.Join(err, peer.KeyUpdate()); err != nil {
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, say, found := strings.Cut(say, "|")
+		if !found {
+			before, say = say, before
+		}
+		if before != "" {
+			peer.Data([]byte(before))
+		}
+		if err := peer.KeyUpdate(); err != nil {
 			t.Fatal(err)
 		}
 		if say != "" {
@@ -65,7 +76,7 @@ func TestKeyUpdate(t *testing.T) {
 	for _, interrupt := range []bool{false, true} {
 		updating(t, "", func(t *testing.T, s Conn, here *tally) {
 			here.StallWriteAfter(0)
-			const soon = time.Second
+			const soon = 2 * time.Second
 			if !interrupt {
 				s.In().After(soon)
 			}
@@ -83,6 +94,18 @@ func TestKeyUpdate(t *testing.T) {
 			}
 		})
 	}
+	// An interrupt that finds nobody takes no time from the next read, which needs
+	// no more input.
+	updating(t, "one|two", func(t *testing.T, s Conn, here *tally) {
+		want(t, "before", <-inBackground(read(s)), 3, nil, 0)
+		s.In().Interrupt()
+		time.Sleep(time.Hour)
+		want(t, "long after an interrupt", <-inBackground(read(s)), 3, nil, 0)
+		s.In().Resume()
+		if n, err := s.Write([]byte("x")); n != 1 || err != nil {
+			t.Errorf("a write: %d, %v", n, err)
+		}
+	})
 	updating(t, "hi", func(t *testing.T, s Conn, here *tally) {
 		if _, err := s.CloseWrite(); err != nil {
 			t.Fatal(err)
@@ -106,6 +129,8 @@ func TestKeyUpdateDeadlines(t *testing.T) {
 	interrupt, resume := func(d *deadlines) { d.Out().Interrupt() }, func(d *deadlines) { d.Out().Resume() }
 	after := func(d *deadlines) { d.In().After(3 * time.Second) }
 	interruptIn, resumeIn := func(d *deadlines) { d.In().Interrupt() }, func(d *deadlines) { d.In().Resume() }
+	later := func(*deadlines) { time.Sleep(5 * time.Second) }
+	read := (*deadlines).mayAnswer
 	const bound = 10 * time.Second
 	tests := []struct {
 		name  string
@@ -114,19 +139,23 @@ func TestKeyUpdateDeadlines(t *testing.T) {
 		want  string
 	}{
 		{"a read", bound, []step{after}, "[3s]"},
-		{"interrupted", bound, []step{interruptIn}, "[100ms]"},
-		{"and resumed", bound, []step{interruptIn, resumeIn}, "[100ms none]"},
-		{"interrupted in its time", bound, []step{after, interruptIn, after, resumeIn}, "[3s 100ms none]"},
+		{"interrupted", bound, []step{interruptIn}, "[1s]"},
+		{"and resumed", bound, []step{interruptIn, resumeIn}, "[1s none]"},
+		{"interrupted in its time", bound, []step{after, interruptIn, after, resumeIn}, "[3s 1s none]"},
 		{"a write", bound, []step{arm, disarm}, "[10s none]"},
 		{"a write without bound", -1, []step{arm, disarm}, "[]"},
 		{"a write in a read's time", bound, []step{after, arm, disarm}, "[3s 10s 3s]"},
 		{"without bound", -1, []step{after, arm, disarm}, "[3s none 3s]"},
 		{"a read's time in a write", bound, []step{arm, after, disarm}, "[10s 3s]"},
 		{"without bound", -1, []step{arm, after, disarm}, "[3s]"},
-		{"interrupted in a write", bound, []step{arm, interruptIn, disarm, resumeIn}, "[10s 100ms none]"},
+		{"interrupted in a write", bound, []step{arm, interruptIn, disarm, resumeIn}, "[10s 1s none]"},
 		{"and resumed in it", bound, []step{arm, interruptIn, resumeIn, disarm}, "[10s none]"},
 		{"a write interrupted in a read's time", bound, []step{after, arm, interrupt, disarm, resume}, "[3s 10s past 3s]"},
 		{"an interrupted write in a read's time", bound, []step{interrupt, after, arm, disarm, resume}, "[past 3s]"},
+		{"a read long after an interrupt", bound, []step{interruptIn, later, read, resumeIn, read}, "[1s 1s none]"},
+		{"a read long after its time", bound, []step{after, later, read}, "[3s 1s]"},
+		{"a read beside a write", bound, []step{interruptIn, arm, read, disarm}, "[1s 10s 1s]"},
+		{"an interrupt long before the end of a write", bound, []step{arm, interruptIn, later, disarm}, "[10s 1s]"},
 		{"and that resumed", bound, []step{interrupt, after, resume, resumeIn, arm, disarm}, "[past 3s 10s 3s]"},
 	}
 	for _, tt := range tests {

@@ -47,6 +47,9 @@ func (s *stream) Raw() Descriptor {
 }
 
 func (s *stream) Read(p []byte) (int, error) {
+	if s.secret() != nil {
+		s.mayAnswer()
+	}
 	// A net.Conn may return nothing without an error; one that does so for
 	// ever must not hold a processor.
 	for range 100 {

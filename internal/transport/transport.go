@@ -222,9 +222,10 @@ func (d *deadlines) note(t time.Time) {
 	}
 }
 
-// answerTime is what crypto/tls has, once a read has been interrupted, for an answer
-// that it is writing. A peer that reads has taken it long before.
-const answerTime = 100 * time.Millisecond
+// answerTime is what crypto/tls has at least for an answer that it writes, when a
+// read has been interrupted or its time is over. A peer that reads has taken it long
+// before, and one that does not take it in time is lost: crypto/tls cannot go on.
+const answerTime = time.Second
 
 // secret is the connection if it is TLS, or nil.
 func (d *deadlines) secret() *tls.Conn {
@@ -238,23 +239,37 @@ func (d *deadlines) secret() *tls.Conn {
 // wait for it. It is called with mu of reads held.
 func (d *deadlines) answerBy(t time.Time) {
 	if t.Equal(past) {
-		t = time.Now().Add(answerTime)
+		t = time.Now()
 	}
 	d.mu[out].Lock()
 	defer d.mu[out].Unlock()
 	d.note(t)
 	if !d.armed && !d.interrupted[out] {
-		_ = d.set(out, t)
+		_ = d.set(out, d.between())
+	}
+}
+
+// mayAnswer begins a read of a TLS connection: one that follows an interrupt that
+// found nobody may have an answer to write, too.
+func (d *deadlines) mayAnswer() {
+	d.mu[out].Lock()
+	defer d.mu[out].Unlock()
+	if d.readBy != 0 && !d.armed && !d.interrupted[out] {
+		_ = d.set(out, d.between())
 	}
 }
 
 // between returns the deadline of what is written while no write is in progress,
 // with mu of writes held.
 func (d *deadlines) between() time.Time {
-	if d.readBy != 0 && d.secret() != nil {
-		return epoch.Add(d.readBy)
+	if d.readBy == 0 || d.secret() == nil {
+		return time.Time{}
 	}
-	return time.Time{}
+	by, least := epoch.Add(d.readBy), time.Now().Add(answerTime)
+	if by.Before(least) {
+		return least
+	}
+	return by
 }
 
 func (d *deadlines) interrupt(to direction) {
