@@ -83,6 +83,8 @@ func (c *Compression) level() deflate.Level {
 	return deflate.Fast
 }
 
+func (c *Compression) threshold() int { return cmp.Or(c.Threshold, defaultThreshold) }
+
 // A deflation is what an offer of permessage-deflate asks for, or what the
 // answer to it says.
 type deflation struct {
@@ -267,9 +269,8 @@ func (a *deflation) keeps(offer deflation) bool {
 type compressor struct {
 	enc       deflate.Encoder // belongs to who makes a call of out
 	dec       deflate.Decoder // belongs to the holder of the turn
-	threshold int
-	bits      uint8 // of the window of what is sent
-	inMessage bool  // a message in pieces is being compressed
+	bits      uint8           // of the window of what is sent
+	inMessage bool            // a message in pieces is being compressed
 
 	read, wrote lull
 
@@ -285,7 +286,7 @@ func (c *Conn) compressing(d *deflation) {
 	if d == nil {
 		return
 	}
-	s := &compressor{threshold: cmp.Or(c.cfg.Compression.Threshold, defaultThreshold)}
+	s := new(compressor)
 	server, client := cmp.Or(d.serverBits, deflate.MaxBits), cmp.Or(d.clientBits, deflate.MaxBits)
 	s.bits = uint8(server)
 	if c.isClient() {
@@ -304,7 +305,7 @@ func (c *Conn) compressing(d *deflation) {
 // compresses reports whether a message of this type and size is compressed; size
 // is negative if it is not known.
 func (c *Conn) compresses(typ MessageType, size int) bool {
-	return c.deflate != nil && !typ.isPlain() && (size < 0 || size >= c.deflate.threshold)
+	return c.deflate != nil && !typ.isPlain() && (size < 0 || size >= c.cfg.Compression.threshold())
 }
 
 // Encode implements sendq.Encoder: what it gets are frames with their headers as

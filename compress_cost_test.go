@@ -200,13 +200,15 @@ func TestCompressedQuietMemory(t *testing.T) {
 	for _, client := range []bool{false, true} {
 		for _, size := range []int{1000, 100 << 10} {
 			without := each(false, false, client, size)
-			if more := each(true, false, client, size) - without; more > 256 {
-				t.Errorf("client %v, %d bytes, without takeover: %d bytes more than the %d without compression", client, size, more, without)
+			// With what a process has of it besides, it may be 256.
+			alone := each(true, false, client, size) - without
+			if alone > 96 {
+				t.Errorf("client %v, %d bytes, without takeover: %d bytes more than the %d without compression", client, size, alone, without)
 			}
 			if more := each(true, true, client, size) - without; more > 32<<10 {
 				t.Errorf("client %v, %d bytes, with takeover: %d bytes more than the %d without compression", client, size, more, without)
 			} else {
-				t.Logf("client %v, %d bytes: %d bytes without compression, %d more with takeover", client, size, without, more)
+				t.Logf("client %v, %d bytes: %d bytes without compression, %d more with it, %d with takeover", client, size, without, alone, more)
 			}
 		}
 	}

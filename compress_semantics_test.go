@@ -358,7 +358,7 @@ func TestPreparedForAllSettings(t *testing.T) {
 				if ok && !bytes.Equal(f.Payload, data) {
 					t.Fatalf("message %d of %d bytes, member %d: received %v", i, size, j, f)
 				}
-				if ok && f.RSV1 && (typ.isPlain() || x.c == bare || size < x.c.deflate.threshold) {
+				if ok && f.RSV1 && (typ.isPlain() || x.c == bare || size < x.c.cfg.Compression.threshold()) {
 					t.Fatalf("message %d of %d bytes, member %d: compressed", i, size, j)
 				}
 				// One of its own, between those for all.

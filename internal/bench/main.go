@@ -161,7 +161,7 @@ func chooseServers(ctx context.Context, names string) ([]*peer.Server, error) {
 		if s.Command == nil {
 			continue
 		}
-		proc, err := start(ctx, s, peer.Echo, false, 0, 0, "")
+		proc, err := start(ctx, s, &scenario{mode: peer.Echo}, 0, "")
 		if err != nil {
 			return nil, fmt.Errorf("%w; README.md says what it needs", err)
 		}

@@ -117,7 +117,7 @@ func firstLine(err error) string {
 func (p *plan) measure(ctx context.Context, s *scenario, server *peer.Server) (*sample, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.warm+s.ping+s.lasts(p)+patience, fmt.Errorf("it takes longer than %v", patience))
 	defer cancel()
-	proc, err := start(ctx, server, s.mode, s.tls, s.ping, p.cpus, p.profile(s, server))
+	proc, err := start(ctx, server, s, p.cpus, p.profile(s, server))
 	if err != nil {
 		return nil, err
 	}

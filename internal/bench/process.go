@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"time"
 
+	"github.com/sockeye-ws/websocket/internal/bench/load"
 	"github.com/sockeye-ws/websocket/internal/bench/peer"
 )
 
@@ -25,20 +26,20 @@ type process struct {
 // startup is how long a server may take to start, or to end by itself.
 const startup = 10 * time.Second
 
-// start runs this program again as a server, or another. ctx's end kills it. A
-// profile is written to that file if it is named.
-func start(ctx context.Context, s *peer.Server, mode peer.Mode, secure bool, ping time.Duration, cpus int, profile string) (*process, error) {
-	command := s.Command
+// start runs this program again as a server for a scenario, or another. ctx's end
+// kills it. A profile is written to that file if it is named.
+func start(ctx context.Context, server *peer.Server, s *scenario, cpus int, profile string) (*process, error) {
+	command := server.Command
 	if command == nil {
 		self, err := os.Executable()
 		if err != nil {
 			return nil, err
 		}
-		command = []string{self, "serve", s.Name, fmt.Sprintf("-tls=%t", secure), "-cpuprofile", profile}
+		command = []string{self, "serve", server.Name, fmt.Sprintf("-tls=%t", s.tls), fmt.Sprintf("-idle=%t", s.kind == load.Idle), "-cpuprofile", profile}
 	}
-	args := append(command[1:len(command):len(command)], "-mode", string(mode))
-	if ping > 0 {
-		args = append(args, "-ping", ping.String())
+	args := append(command[1:len(command):len(command)], "-mode", string(s.mode))
+	if s.ping > 0 {
+		args = append(args, "-ping", s.ping.String())
 	}
 	p := &process{cmd: exec.CommandContext(ctx, command[0], args...)}
 	p.cmd.Stderr = os.Stderr
@@ -61,7 +62,7 @@ func start(ctx context.Context, s *peer.Server, mode peer.Mode, secure bool, pin
 	}
 	if err := p.read(&p.hello); err != nil {
 		p.stop()
-		return nil, fmt.Errorf("%s does not start: %w", s.Name, err)
+		return nil, fmt.Errorf("%s does not start: %w", server.Name, err)
 	}
 	return p, nil
 }

@@ -184,7 +184,7 @@ func scenarios() []*scenario {
 		},
 		&scenario{
 			Name: "memory", Title: fmt.Sprintf("Idle memory: %d connections after one echo each", idleConns),
-			conns: idleConns, size: 125, mode: peer.Idle, kind: load.Idle,
+			conns: idleConns, size: 125, mode: peer.Echo, kind: load.Idle,
 		},
 		deflate(1<<10, peer.Deflate), deflate(1<<10, peer.DeflateTakeover),
 		deflate(16<<10, peer.Deflate), deflate(16<<10, peer.DeflateTakeover),

@@ -48,7 +48,8 @@ type status struct {
 func serve(args []string, in io.Reader, out io.Writer) error {
 	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
 	addr := flags.String("addr", "127.0.0.1:0", "address to listen on; a loopback one")
-	mode := flags.String("mode", string(peer.Echo), "what to do: echo, idle, stream, large, writers, fanout, upgrade, keepalive, deflate or deflate-takeover")
+	mode := flags.String("mode", string(peer.Echo), "what to do: echo, stream, large, writers, fanout, upgrade, keepalive, deflate or deflate-takeover")
+	idle := flags.Bool("idle", false, "let no handler keep a buffer while it waits")
 	ping := flags.Duration("ping", 30*time.Second, "silence before a ping, of the servers that do so by themselves")
 	profile := flags.String("cpuprofile", "", "file for a profile of all that the server does")
 	secure := flags.Bool("tls", false, "use TLS")
@@ -97,7 +98,7 @@ func serve(args []string, in io.Reader, out io.Writer) error {
 	}
 	var stats peer.Stats
 	failed := make(chan error, 2)
-	go func() { failed <- s.Serve(ln, peer.Mode(*mode), *ping, &stats) }()
+	go func() { failed <- s.Serve(ln, peer.Mode(*mode), *idle, *ping, &stats) }()
 	go func() { failed <- answer(in, out, &stats) }()
 	return <-failed
 }

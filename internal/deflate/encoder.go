@@ -41,7 +41,6 @@ type Encoder struct {
 	open  bool  // as in writer
 	acc   uint8 // bits that did not fill a byte, to go on with
 	nacc  uint8
-	count int // bytes of the message that have entered the window, as far as it matters
 }
 
 // Init sets how far back references reach at most, 2^bits bytes, and whether they
@@ -119,7 +118,7 @@ func (e *Encoder) Write(dst, p []byte) []byte {
 	w.acc, w.nacc, w.open = uint64(e.acc), uint(e.nacc), e.open
 	w.follow(e.win, p, e.level)
 	e.acc, e.nacc, e.open = uint8(w.acc), uint8(w.nacc), w.open
-	e.count = min(e.count+len(p), 2<<MaxBits) // a window with what is spare is less
+	e.win.unsent = min(e.win.unsent+len(p), 2<<MaxBits) // a window with what is spare is less
 	return w.end(dst, true)
 }
 
@@ -138,18 +137,21 @@ func (e *Encoder) Finish(dst []byte) []byte {
 // it has pushed out of the window is no longer referred to.
 func (e *Encoder) Abandon() {
 	if e.begun && e.takeover && e.win != nil {
-		e.win.drop(e.count)
+		e.win.drop(e.win.unsent)
 	}
 	e.over()
 }
 
 // over leaves the message in pieces.
 func (e *Encoder) over() {
-	if !e.takeover && e.win != nil {
-		returnWindow(e.bits, e.win)
-		e.win = nil
+	if e.win != nil {
+		e.win.unsent = 0
+		if !e.takeover {
+			returnWindow(e.bits, e.win)
+			e.win = nil
+		}
 	}
-	e.begun, e.open, e.acc, e.nacc, e.count = false, false, 0, 0, 0
+	e.begun, e.open, e.acc, e.nacc = false, false, 0, 0
 }
 
 // Enter tells that p is sent as a message that was compressed elsewhere, by

@@ -8,40 +8,40 @@ import (
 // body decompresses a block with codes until it ends, there is no more input, or
 // the ring is filled up to end. What it looks at is a whole symbol, and a length
 // together with its distance: of neither is there ever a half.
-func (d *Decoder) body(end int) (ended bool, err error) {
-	c := d.own
-	if d.fixed {
+func (r *reader) body(end int) (ended bool, err error) {
+	c := r.own
+	if r.fixed {
 		c = &fixed
 	}
-	if d.left > 0 {
-		d.pos, d.left = d.repeat(d.pos, end, d.left, d.distance)
+	if r.left > 0 {
+		r.pos, r.left = r.repeat(r.pos, end, r.left, r.distance)
 	}
-	for d.pos < end {
-		if len(d.in) >= 8 && end-d.pos >= mostAtOnce {
-			d.hurry(c, end)
+	for r.pos < end {
+		if len(r.in) >= 8 && end-r.pos >= mostAtOnce {
+			r.hurry(c, end)
 		}
-		d.fill()
-		e := c.lit[d.acc&(1<<litBits-1)]
+		r.fill()
+		e := c.lit[r.acc&(1<<litBits-1)]
 		if e == isLong {
-			e = c.litCodes.long(d.acc, litBits, litMeaning[:])
+			e = c.litCodes.long(r.acc, litBits, litMeaning[:])
 		}
-		have := uint(d.nacc)
+		have := uint(r.nacc)
 		switch {
 		case e.used() > have:
 			return false, nil
 		case e&isByte != 0:
-			d.drop(e.used())
-			d.ring[d.pos] = byte(e.value())
-			d.pos++
+			r.drop(e.used())
+			r.ring[r.pos] = byte(e.value())
+			r.pos++
 			continue
 		case e&isSpecial != 0:
 			if e.value() != isEnd.value() {
 				return false, errSymbol
 			}
-			d.drop(e.used())
+			r.drop(e.used())
 			return true, nil
 		}
-		rest := d.acc >> e.used()
+		rest := r.acc >> e.used()
 		f := c.dist[rest&(1<<distBits-1)]
 		if f == isLong {
 			f = c.distCodes.long(rest, distBits, distMeaning[:])
@@ -52,21 +52,21 @@ func (d *Decoder) body(end int) (ended bool, err error) {
 		if f&isSpecial != 0 {
 			return false, errSymbol
 		}
-		length, distance := e.number(d.acc), f.number(rest)
-		if distance > d.pos && !d.full || distance > 1<<d.bits {
+		length, distance := e.number(r.acc), f.number(rest)
+		if distance > r.pos && !r.full || distance > 1<<r.bits {
 			return false, errDistance
 		}
-		d.drop(e.used() + f.used())
-		if d.pos, length = d.repeat(d.pos, end, length, distance); length > 0 {
-			d.left, d.distance = length, distance
+		r.drop(e.used() + f.used())
+		if r.pos, length = r.repeat(r.pos, end, length, distance); length > 0 {
+			r.left, r.distance = length, distance
 		}
 	}
 	return false, nil
 }
 
-func (d *Decoder) drop(n uint) {
-	d.acc >>= n & 63
-	d.nacc -= uint8(n)
+func (r *reader) drop(n uint) {
+	r.acc >>= n & 63
+	r.nacc -= uint8(n)
 }
 
 // mostAtOnce is how much hurry puts out before it asks again whether there is
@@ -80,12 +80,12 @@ const (
 // there is input and room for whatever comes. What is rare, such as the end of the
 // block, a long code, and an error, it leaves to body. It calls nothing, so that
 // what it goes by stays in registers.
-func (d *Decoder) hurry(c *codes, end int) {
-	in, ring, pos := d.in, d.ring, d.pos
-	acc, nacc := d.acc, uint(d.nacc)
+func (r *reader) hurry(c *codes, end int) {
+	in, ring, pos := r.in, r.ring, r.pos
+	acc, nacc := r.acc, uint(r.nacc)
 	// A reference reaches as far as there is output, or as the window does.
-	size, before := 1<<d.bits, 0
-	if d.full {
+	size, before := 1<<r.bits, 0
+	if r.full {
 		before = size
 	}
 	for len(in) >= 8 && end-pos >= mostAtOnce {
@@ -153,31 +153,31 @@ func (d *Decoder) hurry(c *codes, end int) {
 		store64(behind, 0, v)
 		store64(behind, 8, w)
 	}
-	d.in, d.pos = in, pos
-	d.acc, d.nacc = acc&(1<<nacc-1), uint8(nacc)
+	r.in, r.pos = in, pos
+	r.acc, r.nacc = acc&(1<<nacc-1), uint8(nacc)
 }
 
 func store64(b []byte, i int, x uint64) { binary.LittleEndian.PutUint64(b[i:i+8], x) }
 
 // repeat copies length bytes from distance before pos, up to end, and returns
 // where it got and how many are missing.
-func (d *Decoder) repeat(pos, end, length, distance int) (newPos, missing int) {
+func (r *reader) repeat(pos, end, length, distance int) (newPos, missing int) {
 	n := min(length, end-pos)
 	missing = length - n
 	from := pos - distance
 	if from < 0 {
 		// They begin at the end of the ring. These lie behind pos, so
 		// that those copied first are not those to copy later.
-		from += len(d.ring)
-		k := min(n, len(d.ring)-from)
-		copy(d.ring[pos:pos+k], d.ring[from:])
+		from += len(r.ring)
+		k := min(n, len(r.ring)-from)
+		copy(r.ring[pos:pos+k], r.ring[from:])
 		pos += k
 		n -= k
 		from = 0
 	}
 	// Where the bytes overlap, each round has twice as many to copy from.
 	for n > 0 {
-		k := copy(d.ring[pos:pos+n], d.ring[from:pos])
+		k := copy(r.ring[pos:pos+n], r.ring[from:pos])
 		pos += k
 		n -= k
 	}

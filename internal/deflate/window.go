@@ -9,6 +9,9 @@ type window struct {
 	buf   []byte // the bytes, oldest first: size of them, and up to spare older ones
 	base  uint16 // the position of buf[0]
 	size  int
+	// unsent is how many of the bytes, as far as it matters, are of a message in
+	// pieces, which may be taken back.
+	unsent int
 }
 
 // spare is how much goes behind a window before the oldest bytes of it are moved

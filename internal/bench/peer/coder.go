@@ -38,7 +38,7 @@ type coderConn struct {
 	c *websocket.Conn
 }
 
-func (c *coderConn) Echo() error {
+func (c *coderConn) Echo(idle bool) error {
 	var buf []byte
 	for {
 		typ, r, err := c.c.Reader(background)
@@ -50,6 +50,9 @@ func (c *coderConn) Echo() error {
 		}
 		if err := c.c.Write(background, typ, buf); err != nil {
 			return err
+		}
+		if idle {
+			buf = nil
 		}
 	}
 }

@@ -26,7 +26,7 @@ var gobwasServer = &Server{
 		wsutil.SetMaxMessageSize(readLimit)
 		return acceptLoop(ln, func(nc net.Conn) {
 			if w.mode == Deflate {
-				_ = gobwasDeflate(nc)
+				_ = gobwasDeflate(nc, w.idle)
 				return
 			}
 			if _, err := ws.Upgrade(nc); err == nil {
@@ -95,7 +95,7 @@ type gobwasConn struct {
 	mu sync.Mutex // a message is more than one write
 }
 
-func (c *gobwasConn) Echo() error {
+func (c *gobwasConn) Echo(bool) error {
 	for {
 		p, op, err := wsutil.ReadClientData(c.c)
 		if err != nil {
@@ -173,8 +173,8 @@ func newGobwasLow(nc net.Conn) *gobwasLow {
 	return &gobwasLow{queue: newQueue[[]byte](), r: bufio.NewReader(nc), w: bufio.NewWriter(nc)}
 }
 
-func (c *gobwasLow) Echo() error   { return c.echo(readLimit) }
-func (c *gobwasLow) Stream() error { return c.echo(copySize) }
+func (c *gobwasLow) Echo(bool) error { return c.echo(readLimit) }
+func (c *gobwasLow) Stream() error   { return c.echo(copySize) }
 
 // echo sends frames back, in pieces of at most the given size.
 func (c *gobwasLow) echo(piece int) error {

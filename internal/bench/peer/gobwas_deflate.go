@@ -27,7 +27,7 @@ var (
 
 // gobwasDeflate echoes as the library's example of compression does, but for the
 // pools and for what is kept of buffers.
-func gobwasDeflate(nc net.Conn) error {
+func gobwasDeflate(nc net.Conn, idle bool) error {
 	e := wsflate.Extension{Parameters: wsflate.DefaultParameters}
 	u := ws.Upgrader{Negotiate: e.Negotiate}
 	if _, err := u.Upgrade(nc); err != nil {
@@ -84,6 +84,9 @@ func gobwasDeflate(nc net.Conn) error {
 		}
 		if err := ws.WriteFrame(nc, ws.Frame{Header: reply, Payload: out.Bytes()}); err != nil {
 			return err
+		}
+		if idle {
+			payload, in, out = nil, nil, bytes.Buffer{}
 		}
 	}
 }

@@ -50,7 +50,7 @@ type gorillaConn[P any] struct {
 
 const gorillaBinary = websocket.BinaryMessage
 
-func (c *gorillaConn[P]) Echo() error {
+func (c *gorillaConn[P]) Echo(idle bool) error {
 	var buf []byte
 	for {
 		typ, r, err := c.c.NextReader()
@@ -62,6 +62,9 @@ func (c *gorillaConn[P]) Echo() error {
 		}
 		if err := c.c.WriteMessage(typ, buf); err != nil {
 			return err
+		}
+		if idle {
+			buf = nil
 		}
 	}
 }

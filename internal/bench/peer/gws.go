@@ -59,7 +59,7 @@ func (e *gwsEvents) OnPing(c *gws.Conn, p []byte) { _ = c.WritePong(p) }
 func (e *gwsEvents) OnMessage(c *gws.Conn, m *gws.Message) {
 	defer m.Close()
 	switch e.w.mode {
-	case Echo, Idle, Large, Upgrade, Deflate, DeflateTakeover:
+	case Echo, Large, Upgrade, Deflate, DeflateTakeover:
 		_ = c.WriteMessage(m.Opcode, m.Bytes())
 	case Writers:
 		go writers(gwsConn{c}, bytes.Clone(m.Bytes()))

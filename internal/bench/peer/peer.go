@@ -25,8 +25,6 @@ const (
 	Fanout  Mode = "fanout"  // sends every message to all connections
 	Large   Mode = "large"   // like Echo, but the raw server, too, copies through copySize
 	Upgrade Mode = "upgrade" // like Echo, but the raw server, too, answers a handshake
-	// Idle is like Echo, but no handler keeps a buffer of its own meanwhile.
-	Idle Mode = "idle"
 	// Keepalive is like Echo with pings of the server in between.
 	Keepalive Mode = "keepalive"
 	// Deflate and DeflateTakeover are like Echo with permessage-deflate for
@@ -68,9 +66,10 @@ type Server struct {
 }
 
 // Serve serves the connections of ln in the given mode, until ln is closed. In
-// mode Keepalive one is pinged when nothing has come for the time of ping.
-func (s *Server) Serve(ln net.Listener, mode Mode, ping time.Duration, stats *Stats) error {
-	return s.serve(ln, &work{mode: mode, ping: ping, stats: stats})
+// mode Keepalive one is pinged when nothing has come for the time of ping. With
+// idle set no handler of an echo keeps a buffer of its own while it waits.
+func (s *Server) Serve(ln net.Listener, mode Mode, idle bool, ping time.Duration, stats *Stats) error {
+	return s.serve(ln, &work{mode: mode, idle: idle, ping: ping, stats: stats})
 }
 
 // Stats is what a server tells about itself.
@@ -98,8 +97,9 @@ func ByName(name string) *Server {
 
 // A conn is a library's connection.
 type conn interface {
-	// Echo and Stream serve their modes until the connection ends.
-	Echo() error
+	// Echo and Stream serve their modes until the connection ends. With idle
+	// set Echo keeps no buffer for the next message.
+	Echo(idle bool) error
 	Stream() error
 	// Receive returns the next message, in p if there is room.
 	Receive(p []byte) ([]byte, error)
@@ -109,6 +109,7 @@ type conn interface {
 // work is what a server does with its connections.
 type work struct {
 	mode  Mode
+	idle  bool
 	ping  time.Duration // of silence, before a ping
 	stats *Stats
 	group group
@@ -123,9 +124,7 @@ func (w *work) run(c conn) {
 	}
 	switch w.mode {
 	case Echo, Large, Upgrade, Keepalive, Deflate, DeflateTakeover:
-		_ = c.Echo()
-	case Idle:
-		idle(c)
+		_ = c.Echo(w.idle)
 	case Stream:
 		_ = c.Stream()
 	case Writers:
@@ -134,16 +133,6 @@ func (w *work) run(c conn) {
 		}
 	case Fanout:
 		w.spread(c)
-	}
-}
-
-// idle echoes, and holds nothing while it waits.
-func idle(c conn) {
-	for {
-		p, err := c.Receive(nil)
-		if err != nil || c.Send(p) != nil {
-			return
-		}
 	}
 }
 

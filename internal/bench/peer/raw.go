@@ -36,7 +36,7 @@ type rawConn struct {
 	buf []byte
 }
 
-func (c *rawConn) Echo() error {
+func (c *rawConn) Echo(bool) error {
 	for {
 		n, err := c.c.Read(c.buf)
 		if err != nil {
@@ -48,7 +48,7 @@ func (c *rawConn) Echo() error {
 	}
 }
 
-func (c *rawConn) Stream() error { return c.Echo() }
+func (c *rawConn) Stream() error { return c.Echo(false) }
 
 func (c *rawConn) Receive([]byte) ([]byte, error) {
 	n, err := c.c.Read(c.buf)

@@ -43,10 +43,10 @@ func serveSockeye(ln net.Listener, w *work, z websocket.Compression) error {
 	group := new(websocket.Group)
 	u := &websocket.Upgrader{
 		Handler: func(c *websocket.Conn) error {
-			switch w.mode {
-			case Idle:
+			if w.idle {
 				return sockeyeIdle(c)
-			case Fanout:
+			}
+			if w.mode == Fanout {
 				group.Add(c)
 			}
 			w.run(&sockeyeConn{c, group})
@@ -64,8 +64,8 @@ func sockeyeCompression(mode Mode, z websocket.Compression) websocket.Compressio
 	return z
 }
 
-// sockeyeIdle is idle as a handler: what calls it is on the stack of each
-// connection.
+// sockeyeIdle is Echo with idle set, as a handler: what calls it is on the stack
+// of each connection.
 func sockeyeIdle(c *websocket.Conn) error {
 	for {
 		typ, p, err := c.Read(background)
@@ -83,7 +83,7 @@ type sockeyeConn struct {
 	group *websocket.Group
 }
 
-func (c *sockeyeConn) Echo() error {
+func (c *sockeyeConn) Echo(bool) error {
 	var buf []byte
 	for {
 		typ, p, err := c.c.ReadAppend(background, buf[:0])

@@ -41,7 +41,7 @@ var xnetCodec = websocket.Codec{
 	},
 }
 
-func (c *xnetConn) Echo() error {
+func (c *xnetConn) Echo(idle bool) error {
 	var m xnetMessage
 	for {
 		if err := xnetCodec.Receive(c.c, &m); err != nil {
@@ -50,10 +50,13 @@ func (c *xnetConn) Echo() error {
 		if err := xnetCodec.Send(c.c, &m); err != nil {
 			return err
 		}
+		if idle {
+			m = xnetMessage{}
+		}
 	}
 }
 
-func (c *xnetConn) Stream() error { return c.Echo() }
+func (c *xnetConn) Stream() error { return c.Echo(false) }
 
 func (c *xnetConn) Receive([]byte) ([]byte, error) {
 	var m xnetMessage
