@@ -88,13 +88,17 @@ func (r *reader) hurry(c *codes, end int) {
 	if r.full {
 		before = size
 	}
-	for len(in) >= 8 && end-pos >= mostAtOnce {
+	at := 0
+	acc |= load64(in, at) << (nacc & 63)
+	at += int(63-nacc) >> 3
+	nacc |= 56
+	e := c.lit[acc&(1<<litBits-1)]
+	for at+8 <= len(in) && end-pos >= mostAtOnce && nacc >= litBits {
 		// Bits above nacc are those of the next byte, the same that
 		// come again.
-		acc |= load64(in, 0) << (nacc & 63)
-		in = in[int(63-nacc)>>3:]
+		acc |= load64(in, at) << (nacc & 63)
+		at += int(63-nacc) >> 3
 		nacc |= 56
-		e := c.lit[acc&(1<<litBits-1)]
 		if e&isByte != 0 {
 			acc >>= e.used()
 			nacc -= e.used()
@@ -118,6 +122,7 @@ func (r *reader) hurry(c *codes, end int) {
 						nacc -= e.used()
 						ring[pos] = byte(e.value())
 						pos++
+						e = c.lit[acc&(1<<litBits-1)]
 					}
 					continue
 				}
@@ -135,25 +140,32 @@ func (r *reader) hurry(c *codes, end int) {
 		}
 		acc = rest >> f.used()
 		nacc -= e.used() + f.used()
-		src, dst := ring[from:], ring[pos:pos+longest+chunk]
-		pos += length
+		e = c.lit[acc&(1<<litBits-1)]
 		for ; length > chunk; length -= chunk {
-			x, y := load64(src, 0), load64(src, 8)
-			store64(dst, 0, x)
-			store64(dst, 8, y)
-			src, dst = src[chunk:], dst[chunk:]
+			x, y := load64(ring, from), load64(ring, from+8)
+			store64(ring, pos, x)
+			store64(ring, pos+8, y)
+			from += chunk
+			pos += chunk
+		}
+		x, y := load64(ring, from), load64(ring, from+8)
+		if before == 0 {
+			store64(ring, pos, x)
+			store64(ring, pos+8, y)
+			pos += length
+			continue
 		}
 		// How much is left is hard to guess: a whole chunk is copied, and
 		// what it has written over, which may be in the window, is put back.
-		x, y := load64(src, 0), load64(src, 8)
-		behind := dst[length : length+chunk]
-		v, w := load64(behind, 0), load64(behind, 8)
-		store64(dst, 0, x)
-		store64(dst, 8, y)
-		store64(behind, 0, v)
-		store64(behind, 8, w)
+		behind := pos + length
+		v, w := load64(ring, behind), load64(ring, behind+8)
+		store64(ring, pos, x)
+		store64(ring, pos+8, y)
+		store64(ring, behind, v)
+		store64(ring, behind+8, w)
+		pos = behind
 	}
-	r.in, r.pos = in, pos
+	r.in, r.pos = in[at:], pos
 	r.acc, r.nacc = acc&(1<<nacc-1), uint8(nacc)
 }
 

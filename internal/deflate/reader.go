@@ -292,41 +292,17 @@ func (r *reader) preamble() (ready bool, err error) {
 			}
 			c.lens[preOrder[c.have]] = uint8(r.take(3))
 		}
-		if !c.litCodes.read(c.pre[:], c.lens[:preSlots], preMeaning[:]) {
+		c.litCodes.tally(c.lens[:preSlots])
+		if !c.litCodes.build(c.pre[:], c.lens[:preSlots], preMeaning[:]) {
 			return false, errCode
 		}
+		clear(c.litCodes.count[:])
 		clear(c.lens[:preSymbols])
 		c.have = 0
 		r.state = inLengths
 	}
-	last := uint64(noLast)
-	if c.have > 0 {
-		last = uint64(c.lens[c.have-1])
-	}
-	for c.have < c.all {
-		if r.nacc < maxPreLen+7 {
-			r.fill()
-		}
-		// Bits that have not come are zeros here: where they matter, more
-		// are used than have come.
-		e := c.pre[r.acc&(1<<preBits-1)]
-		if uint(r.nacc) < e.used() {
-			return false, nil
-		}
-		if e&isSpecial != 0 {
-			return false, errSymbol
-		}
-		// What it says is hard to guess, and so is not asked.
-		n := e.number(r.acc)
-		times := n & 0xff
-		last = uint64(n>>8&maxCodeLen) | last&-uint64(n>>12)
-		if last > maxCodeLen || times > c.all-c.have {
-			return false, errRepeat
-		}
-		r.drop(e.used())
-		// There are zeros, but for what this has written too much before.
-		binary.LittleEndian.PutUint64(c.lens[c.have:c.have+word], last*0x0101010101010101)
-		c.have += times
+	if ready, err := r.lengths(c); err != nil || !ready {
+		return false, err
 	}
 	clear(c.distLens[:])
 	copy(c.distLens[:], c.lens[c.nlit:c.all])
@@ -335,11 +311,63 @@ func (r *reader) preamble() (ready bool, err error) {
 	if lit[endOfBlock] == 0 {
 		return false, errNoEnd
 	}
-	if !c.litCodes.read(c.lit[:], lit, litMeaning[:]) || !c.distCodes.read(c.dist[:], dist, distMeaning[:]) {
+	c.distCodes.tally(dist)
+	for n, of := range c.distCodes.count {
+		c.litCodes.count[n] -= of
+	}
+	if !c.litCodes.build(c.lit[:], lit, litMeaning[:]) || !c.distCodes.build(c.dist[:], dist, distMeaning[:]) {
 		return false, errCode
 	}
 	r.state = inBody
 	return true, nil
+}
+
+// lengths reads and counts the lengths of the codes, of both as if they were one.
+func (r *reader) lengths(c *codes) (ready bool, err error) {
+	in, acc, nacc := r.in, r.acc, uint(r.nacc)
+	have, last := c.have, uint64(noLast)
+	if have > 0 {
+		last = uint64(c.lens[have-1])
+	}
+	for have < c.all {
+		if nacc < maxPreLen+7 {
+			if len(in) >= 8 {
+				acc |= load64(in, 0) << (nacc & 63)
+				in = in[(63-nacc)>>3:]
+				nacc |= 56
+			} else {
+				for ; len(in) > 0 && nacc < 56; nacc += 8 {
+					acc |= uint64(in[0]) << nacc
+					in = in[1:]
+				}
+			}
+		}
+		e := c.pre[acc&(1<<preBits-1)]
+		if nacc < e.used() {
+			break
+		}
+		if e&isSpecial != 0 {
+			err = errSymbol
+			break
+		}
+		// What it says is hard to guess, and so is not asked.
+		n := e.number(acc)
+		times := n & 0xff
+		last = uint64(n>>8&maxCodeLen) | last&-uint64(n>>12)
+		if last > maxCodeLen || times > c.all-have {
+			err = errRepeat
+			break
+		}
+		acc >>= e.used()
+		nacc -= e.used()
+		c.litCodes.count[last] += uint16(times)
+		// There are zeros, but for what this has written too much before.
+		binary.LittleEndian.PutUint64(c.lens[have:have+word], last*0x0101010101010101)
+		have += times
+	}
+	r.in, r.acc, r.nacc = in, acc&(1<<nacc-1), uint8(nacc)
+	c.have = have
+	return have == c.all, err
 }
 
 // noLast is not a length: there is none to repeat.

@@ -58,11 +58,8 @@ const (
 	preBits  = maxPreLen
 )
 
-// read makes c and its table for codes of the given lengths, a multiple of word. It reports false if
-// they are no code: if two would begin alike, or if some bits mean nothing. As an
-// exception there may be a single code, of one bit, or none at all (§3.2.7): then
-// what means nothing must not occur.
-func (c *codebook) read(t []entry, lens []uint8, meaning []entry) bool {
+// tally counts codes of the given lengths, a multiple of word.
+func (c *codebook) tally(lens []uint8) {
 	clear(c.count[:])
 	for i := 0; i+word <= len(lens); i += word {
 		n := (*[word]uint8)(lens[i:])
@@ -73,6 +70,13 @@ func (c *codebook) read(t []entry, lens []uint8, meaning []entry) bool {
 			c.count[n&maxCodeLen]++
 		}
 	}
+}
+
+// build makes c and its table for codes of the given lengths, which have been
+// counted. It reports false if they are no code: if two would begin alike, or if
+// some bits mean nothing. As an exception there may be a single code, of one bit,
+// or none at all (§3.2.7): then what means nothing must not occur.
+func (c *codebook) build(t []entry, lens []uint8, meaning []entry) bool {
 	room := 1 << maxCodeLen
 	next := uint16(0)
 	for n := 1; n <= maxCodeLen; n++ {
@@ -216,9 +220,11 @@ func init() {
 	for s := range lens {
 		lens[s] = fixedLen(s)
 	}
-	fixed.litCodes.read(fixed.lit[:], lens[:], litMeaning[:])
+	fixed.litCodes.tally(lens[:])
+	fixed.litCodes.build(fixed.lit[:], lens[:], litMeaning[:])
 	for s := range fixedDistSymbols {
 		lens[s] = fixedDistLen
 	}
-	fixed.distCodes.read(fixed.dist[:], lens[:fixedDistSymbols], distMeaning[:])
+	fixed.distCodes.tally(lens[:fixedDistSymbols])
+	fixed.distCodes.build(fixed.dist[:], lens[:fixedDistSymbols], distMeaning[:])
 }

@@ -18,7 +18,7 @@ import (
 // the standard library, which gorilla, coder, gobwas and nbio use, and
 // klauspost/compress, which gws and fasthttp use.
 
-var codecSizes = []int{256, 1 << 10, 8 << 10, 64 << 10}
+var codecSizes = []int{256, 1 << 10, 4 << 10, 8 << 10, 16 << 10, 64 << 10}
 
 // kinds are without and with context takeover.
 var kinds = map[bool]string{false: "alone", true: "takeover"}
