@@ -2,7 +2,6 @@ package deflate
 
 import (
 	"math"
-	"math/bits"
 
 	"github.com/sockeye-ws/websocket/internal/bufpool"
 )
@@ -210,11 +209,14 @@ func (w *writer) end(dst []byte, ok bool) []byte {
 // alone encodes p on its own.
 func (w *writer) alone(p []byte, size int, level Level) bool {
 	t := tables.Get().(*loneTable)
-	// For a small message a small part of the table does, and stays in
-	// the cache.
-	n := 1 << min(max(bits.Len(uint(len(p))), minLoneBits), maxLoneBits)
-	ok := w.encode(t.entries[:n], source{p, t.next, size}, 0, len(p), level)
-	t.next += uint16(len(p))
+	clear(t[:])
+	first, ok := 0, true
+	if n := min(len(p), maxBlock); level == Fast && n <= size {
+		w.made = 0
+		first = w.fastAlone(t, p[:n])
+		ok = w.put(p[:first])
+	}
+	ok = ok && w.encode(t[:], source{p, 0, size}, first, len(p), level)
 	tables.Put(t)
 	return ok
 }

@@ -20,6 +20,9 @@ const (
 	// spareTokens is how many more there may be at once: the most that a
 	// repetition takes, and a few that are written and not counted.
 	spareTokens = 2*maxBlock/longest + 10
+	// patience is after how many bytes without a repetition, 2^patience, the fast
+	// search takes longer steps.
+	patience = 7
 )
 
 // A table remembers at which position bytes of some hash stood last. It is never
@@ -51,7 +54,7 @@ type source struct {
 func (t table) enter(s source, from, to int) {
 	shift := t.shift()
 	for i := from; i+word <= to; i++ {
-		t[hash(load64(s.bytes, i), shift)] = s.base + uint16(i+1)
+		t[hash(load64(s.bytes, i), shift)] = s.base + uint16(i)
 	}
 }
 
@@ -132,10 +135,8 @@ func (w *writer) rest(plain []byte) int {
 // block, and returns before which it stops. It takes the first repetition that
 // the table knows, looks at every other position, and at fewer and fewer where
 // there is none; those in between it only remembers. The last few bytes it finds
-// only at the end of one. What the table remembers for it is one more than a
-// position, so that a distance less 1 is a difference.
+// only at the end of one.
 func (w *writer) fast(t table, s source, from, to int) (end int) {
-	const patience = 5
 	b, base, farthest := s.bytes[:to], s.base, s.size-1
 	shift := t.shift()
 	done := from               // what the tokens hold so far
@@ -154,10 +155,11 @@ func (w *writer) fast(t table, s source, from, to int) (end int) {
 			x := load64(b, i)
 			h, h2 := hash(x, shift), hash(x>>16, shift)
 			at := base + uint16(i)
-			d, d2 := at-t[h], at+2-t[h2]
-			t[h], t[h2] = at+1, at+3
-			t[hash(x>>8, shift)] = at + 2
-			t[hash(x>>24, shift)] = at + 4
+			// Distances less 1.
+			d, d2 := at-1-t[h], at+1-t[h2]
+			t[h], t[h2] = at, at+2
+			t[hash(x>>8, shift)] = at + 1
+			t[hash(x>>24, shift)] = at + 3
 			far := min(i-1, farthest)
 			nearer, nearer2 := int(d)-far, int(d2)-far
 			j = i - 1 - far - nearer&(nearer>>31)
@@ -178,7 +180,66 @@ func (w *writer) fast(t table, s source, from, to int) (end int) {
 		}
 		i, done = end, end
 		if i <= last {
-			t[hash(load64(b, i-2), shift)] = base + uint16(i-1)
+			t[hash(load64(b, i-2), shift)] = base + uint16(i-2)
+		}
+	}
+}
+
+// fastAlone is fast for the first block of a message that refers to nothing before
+// it, and to all of that block. All that the table has are positions in b, as it was
+// clear at first: so there is less to ask.
+func (w *writer) fastAlone(t *loneTable, b []byte) (end int) {
+	const shift = 64 - loneBits
+	done := 0
+	last := len(b) - word - 1
+	for i := 1; ; {
+		var j int
+		for ; ; i += 4 + (i-done)>>patience {
+			if i > last {
+				return done + w.rest(b[done:])
+			}
+			x := load64(b, i)
+			h, h2 := hash(x, shift), hash(x>>16, shift)
+			j = int(t[h])
+			k := int(t[h2])
+			t[h], t[h2] = uint16(i), uint16(i+2)
+			t[hash(x>>8, shift)] = uint16(i + 1)
+			t[hash(x>>24, shift)] = uint16(i + 3)
+			diff := load32(b, j) ^ uint32(x)
+			diff2 := load32(b, k) ^ uint32(x>>16)
+			if uint64(diff)*uint64(diff2) == 0 {
+				second := int((uint64(diff) + math.MaxUint32) >> 32) // 1, or 0 if it is the first
+				i += 2 * second
+				j += (k - j) & -second
+				break
+			}
+		}
+		end, from := i+found, j+found
+		if end+16 <= len(b) {
+			// As in same, without a call.
+			x, y := load64(b, end)^load64(b, from), load64(b, end+8)^load64(b, from+8)
+			n := 0
+			if x == 0 {
+				x, n = y, 8
+			}
+			if x != 0 {
+				end += n + bits.TrailingZeros64(x)>>3
+			} else {
+				end += 16 + same(b, end+16, from+16)
+			}
+		} else {
+			end += same(b, end, from)
+		}
+		n := 0
+		if j >= 8 {
+			n = min(bits.LeadingZeros64(load64(b, i-8)^load64(b, j-8))>>3, i-done)
+		}
+		if !w.repeat(b, done, i-n, end-i+n, i-j) {
+			return done + w.rest(b[done:])
+		}
+		i, done = end, end
+		if i <= last {
+			t[hash(load64(b, i-2), shift)] = uint16(i - 2)
 		}
 	}
 }

@@ -97,14 +97,8 @@ func returnWindow(bits uint8, w *window) {
 	windows[bits].Put(w)
 }
 
-// A loneTable is a table without a window. Where the positions of the last
-// message ended, those of the next begin.
-type loneTable struct {
-	entries [1 << maxLoneBits]uint16
-	next    uint16
-}
+// A loneTable is a table for a message that needs no window. It is an array so
+// that what has loneBits needs no check.
+type loneTable [1 << loneBits]uint16
 
-const (
-	minLoneBits = 9
-	maxLoneBits = 13
-)
+const loneBits = 13
