@@ -198,13 +198,16 @@ func (w *writer) putPlain(src []byte, codes *codeTable) {
 func (w *writer) putTokens(tokens []token, codes *codeTable) {
 	out, at := w.out[:cap(w.out)], len(w.out)
 	acc, nacc := w.acc, w.nacc
-	for ; len(tokens) >= 4; tokens = tokens[4:] {
+	i := 0
+	for ; i+4 <= len(tokens); i += 4 {
 		// What is put behind acc has to wait for what was put there
 		// before: so it is put together first. Four take more than 56
 		// bits where there are two repetitions, at most.
-		t := (*[4]token)(tokens)
-		x, n := pair(codes, t[0], t[1])
-		y, m := pair(codes, t[2], t[3])
+		t := (*[4]token)(tokens[i : i+4])
+		c, d := codes[t[0]&symbolMask], codes[t[1]&symbolMask]
+		x, n := c.with(t[0])|d.with(t[1])<<c.total(), (c + d).total()
+		c, d = codes[t[2]&symbolMask], codes[t[3]&symbolMask]
+		y, m := c.with(t[2])|d.with(t[3])<<c.total(), (c + d).total()
 		acc |= x << (nacc & 63)
 		if n+m > 56 {
 			at, acc, nacc = spill(out, at, acc, nacc+n)
@@ -214,19 +217,13 @@ func (w *writer) putTokens(tokens []token, codes *codeTable) {
 		acc |= y << (nacc & 63)
 		at, acc, nacc = spill(out, at, acc, nacc+m)
 	}
-	for _, t := range tokens {
+	for _, t := range tokens[i:] {
 		c := codes[t&symbolMask]
 		acc |= c.with(t) << (nacc & 63)
 		at, acc, nacc = spill(out, at, acc, nacc+c.total())
 	}
 	w.out = out[:at]
 	w.acc, w.nacc = acc, nacc
-}
-
-// pair is what is written for two tokens, and how many bits that are.
-func pair(codes *codeTable, t, u token) (uint64, uint) {
-	c, d := codes[t&symbolMask], codes[u&symbolMask]
-	return c.with(t) | d.with(u)<<c.total(), (c + d).total()
 }
 
 // spill puts the whole bytes of acc at out[at:], and leaves less than one.

@@ -21,8 +21,10 @@ const (
 	// repetition takes, and a few that are written and not counted.
 	spareTokens = 2*maxBlock/longest + 10
 	// patience is after how many bytes without a repetition, 2^patience, the fast
-	// search takes longer steps.
+	// search takes longer steps; and eager after how many it leaves some out, if
+	// the message refers to nothing before it.
 	patience = 7
+	eager    = 256
 )
 
 // A table remembers at which position bytes of some hash stood last. It is never
@@ -95,7 +97,8 @@ func (w *writer) repeat(b []byte, from, to, length, distance int) bool {
 		// How many there are is hard to guess: those that are too many
 		// are written over.
 		x := load64(b, i)
-		t := (*[8]token)(w.tokens[n+i-from:])
+		k := n + i - from
+		t := (*[8]token)(w.tokens[k : k+8])
 		t[0], t[1], t[2], t[3] = token(x&0xff), token(x>>8&0xff), token(x>>16&0xff), token(x>>24&0xff)
 		t[4], t[5], t[6], t[7] = token(x>>32&0xff), token(x>>40&0xff), token(x>>48&0xff), token(x>>56)
 		if i+8 >= to {
@@ -194,9 +197,14 @@ func (w *writer) fastAlone(t *loneTable, b []byte) (end int) {
 	last := len(b) - word - 1
 	for i := 1; ; {
 		var j int
-		for ; ; i += 4 + (i-done)>>patience {
-			if i > last {
-				return done + w.rest(b[done:])
+		limit := min(last, i+eager)
+		for ; ; i += 4 {
+			if i > limit {
+				i += (i - done) / 4
+				if i > last {
+					return done + w.rest(b[done:])
+				}
+				limit = min(last, i+eager/2)
 			}
 			x := load64(b, i)
 			h, h2 := hash(x, shift), hash(x>>16, shift)
