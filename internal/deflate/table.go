@@ -44,12 +44,10 @@ var (
 // all bits that may come next, for longer ones, which are rare, how many there
 // are of each length.
 type codebook struct {
-	count [maxCodeLen + 1]uint16
-	first [maxCodeLen + 1]uint16 // code of each length, of those too long for the table
-	index [maxCodeLen + 1]uint16 // of its symbol
-	// The symbols in the order of their codes, and behind these, to no use,
-	// those without a code.
-	symbols [2 * fixedLitSymbols]uint16
+	count   [maxCodeLen + 1]uint16
+	first   [maxCodeLen + 1]uint16  // code of each length, of those too long for the table
+	index   [maxCodeLen + 1]uint16  // of its symbol
+	symbols [fixedLitSymbols]uint16 // in the order of their codes
 }
 
 const (
@@ -84,12 +82,12 @@ func (c *codebook) build(t []entry, lens []uint8, meaning []entry) bool {
 		c.index[n] = next
 		next += c.count[n]
 	}
-	coded := next
+	total := next
 	switch {
 	case room < 0:
 		return false
 	case room > 0:
-		if coded > 1 || coded == 1 && c.count[1] == 0 {
+		if total > 1 || total == 1 && c.count[1] == 0 {
 			return false
 		}
 		for i := range t {
@@ -97,20 +95,19 @@ func (c *codebook) build(t []entry, lens []uint8, meaning []entry) bool {
 		}
 	}
 	at := c.index
-	at[0] = fixedLitSymbols
 	for i := 0; i+word <= len(lens); i += word {
 		n := (*[word]uint8)(lens[i:])
-		if load64(n[:], 0) == 0 {
-			continue
-		}
-		// Which of them have a code is hard to guess.
-		for s, n := range n {
-			c.symbols[at[n&maxCodeLen]] = uint16(i + s)
-			at[n&maxCodeLen]++
+		// A byte of them is not 0 if 127 more make it 128 or more.
+		has := (load64(n[:], 0) + 0x7f7f7f7f7f7f7f7f) & 0x8080808080808080
+		for ; has != 0; has &= has - 1 {
+			k := bits.TrailingZeros64(has) >> 3 & (word - 1)
+			l := n[k] & maxCodeLen
+			c.symbols[at[l]] = uint16(i + k)
+			at[l]++
 		}
 	}
 	if room > 0 {
-		if coded == 1 {
+		if total == 1 {
 			e := meaning[c.symbols[0]].with(1)
 			for i := 0; i < len(t); i += 2 {
 				t[i] = e
