@@ -136,7 +136,27 @@ func (r *reader) hurry(c *codes, end int) {
 		from := pos - distance
 		from += len(ring) & (from >> (bits.UintSize - 1)) // it may begin at the end of the ring
 		if (e|f)&isSpecial != 0 || distance > min(pos+before, size) || distance < chunk || len(ring)-from < length+chunk {
-			break
+			if e != isLong {
+				break
+			}
+			// As codebook.long does it, which is not called.
+			e = isInvalid
+			code := bits.Reverse16(uint16(acc)) >> (16 - litBits)
+			for n := litBits + 1; n <= maxCodeLen; n++ {
+				code = code<<1 | uint16(acc>>(n-1)&1)
+				if k := code - c.litCodes.first[n]; k < c.litCodes.count[n] {
+					e = litMeaning[c.litCodes.symbols[c.litCodes.index[n]+k]].with(uint8(n))
+					break
+				}
+			}
+			if e&isByte != 0 {
+				acc >>= e.used()
+				nacc -= e.used()
+				ring[pos] = byte(e.value())
+				pos++
+				e = c.lit[acc&(1<<litBits-1)]
+			}
+			continue
 		}
 		acc = rest >> f.used()
 		nacc -= e.used() + f.used()
