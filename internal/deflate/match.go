@@ -213,12 +213,12 @@ func (w *writer) fastAlone(t *loneTable, b []byte) (end int) {
 			t[h], t[h2] = uint16(i), uint16(i+2)
 			t[hash(x>>8, shift)] = uint16(i + 1)
 			t[hash(x>>24, shift)] = uint16(i + 3)
-			diff := load32(b, j) ^ uint32(x)
-			diff2 := load32(b, k) ^ uint32(x>>16)
-			if uint64(diff)*uint64(diff2) == 0 {
-				second := int((uint64(diff) + math.MaxUint32) >> 32) // 1, or 0 if it is the first
-				i += 2 * second
-				j += (k - j) & -second
+			if load32(b, j) == uint32(x) {
+				break
+			}
+			if load32(b, k) == uint32(x>>16) {
+				i += 2
+				j = k
 				break
 			}
 		}
