@@ -225,13 +225,10 @@ func (w *writer) fastAlone(t *loneTable, b []byte) (end int) {
 		end, from := i+found, j+found
 		if end+16 <= len(b) {
 			// As in same, without a call.
-			x, y := load64(b, end)^load64(b, from), load64(b, end+8)^load64(b, from+8)
-			n := 0
-			if x == 0 {
-				x, n = y, 8
-			}
-			if x != 0 {
-				end += n + bits.TrailingZeros64(x)>>3
+			if x := load64(b, end) ^ load64(b, from); x != 0 {
+				end += bits.TrailingZeros64(x) >> 3
+			} else if x := load64(b, end+8) ^ load64(b, from+8); x != 0 {
+				end += 8 + bits.TrailingZeros64(x)>>3
 			} else {
 				end += 16 + same(b, end+16, from+16)
 			}
