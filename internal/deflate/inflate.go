@@ -78,8 +78,10 @@ const (
 
 // hurry does the same as body where that needs the fewest questions: as long as
 // there is input and room for whatever comes. What is rare, such as the end of the
-// block, a long code, and an error, it leaves to body. It calls nothing, so that
-// what it goes by stays in registers.
+// block, a repetition of what is near, and an error, it leaves to body. It calls
+// nothing, so that what it goes by stays in registers. What it waits for is one
+// table after the other: so the next symbol is looked up as early as can be, before
+// more bits are taken in and before bytes are copied.
 func (r *reader) hurry(c *codes, end int) {
 	in, ring, pos := r.in, r.ring, r.pos
 	acc, nacc := r.acc, uint(r.nacc)
