@@ -299,6 +299,69 @@ func TestDecodeLongestSymbols(t *testing.T) {
 	}
 }
 
+// Symbols that take the most bits in every order: the longest codes that the tables
+// have, one that is longer, and all extra bits.
+func TestDecodeFullest(t *testing.T) {
+	rng := newRand(2)
+	noise := random(rng, 1<<15)
+	w := new(bitWriter).bits(0, 3).align()
+	w.b = append(w.b, 0, 0x80, 0xff, 0x7f)
+	w.b = append(w.b, noise...)
+	pre := map[int]int{}
+	for n := range 16 {
+		pre[n] = 4
+	}
+	w.align().own(286, 30, pre)
+	lit := map[int]int{'A': litBits, 'a': litBits, 284: litBits, 'b': 15, endOfBlock: 15}
+	for s, n := 'c', 1; n < 15; n++ {
+		if n != 9 && n != litBits {
+			lit[int(s)] = n
+			s++
+		}
+	}
+	for s := range 286 {
+		w.code(lit[s], 4)
+	}
+	for s := range 30 {
+		switch {
+		case s < distBits:
+			w.code(s+1, 4)
+		case s == 29:
+			w.code(distBits, 4)
+		default:
+			w.code(0, 4)
+		}
+	}
+	want := bytes.Clone(noise)
+	for range 5000 {
+		switch rng.IntN(5) {
+		case 0:
+			w.code(0, 1)
+			want = append(want, 'c')
+		case 1:
+			w.code(1<<litBits-4, litBits)
+			want = append(want, 'A')
+		case 2:
+			w.code(1<<litBits-3, litBits)
+			want = append(want, 'a')
+		case 3:
+			w.code(1<<15-2, 15)
+			want = append(want, 'b')
+		case 4:
+			w.code(1<<litBits-2, litBits).bits(30, 5).code(1<<distBits-1, distBits).bits(1<<13-1, 13)
+			want = append(want, want[len(want)-1<<15:][:257]...)
+		}
+	}
+	p := w.code(1<<15-1, 15).flush()
+	for _, n := range []int{1, 8, 1000, len(p)} {
+		for _, most := range []int{1000, math.MaxInt} {
+			if got, err := newDecoder(15, true).read(t, p, n, most); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("by %d to %d: %d bytes, %v; want %d", n, most, len(got), err, len(want))
+			}
+		}
+	}
+}
+
 // References to before the window, at the edge of each.
 func TestDecodeDistance(t *testing.T) {
 	noise := random(newRand(1), 1<<15+10)
