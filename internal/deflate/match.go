@@ -200,11 +200,11 @@ func (w *writer) fastAlone(t *loneTable, b []byte) (end int) {
 		limit := min(last, i+eager)
 		for ; ; i += 4 {
 			if i > limit {
-				i += (i - done) / 4
+				i += (i - done) / 16
 				if i > last {
 					return done + w.rest(b[done:])
 				}
-				limit = min(last, i+eager/2)
+				limit = min(last, i+eager/8)
 			}
 			x := load64(b, i)
 			h, h2 := hash(x, shift), hash(x>>16, shift)
